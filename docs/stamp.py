@@ -1,0 +1,58 @@
+"""Write into the notebooks what is known elsewhere: badges and the Colab install line from `settings.ini`, minutes from the ledger.
+
+    python docs/stamp.py        # all notebooks, in place
+"""
+import json, re
+from configparser import ConfigParser
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LESSONS = ROOT/'byol_fastai'/'results'/'lessons.json'
+
+def settings() -> dict:
+    "The one place that knows owner, repository and version"
+    ini = ConfigParser(delimiters='=', interpolation=None)
+    ini.read(ROOT/'settings.ini', encoding='utf-8')
+    return dict(ini['DEFAULT'])
+
+def repository(cfg: dict) -> str:
+    return f"https://github.com/{cfg['user']}/{cfg['repo']}"
+
+def site(cfg: dict) -> str:
+    return f"https://{cfg['user']}.github.io/{cfg['repo']}/"
+
+def badges(name: str) -> str:
+    "The row of badges of the notebook `name`, on one line"
+    cfg = settings()
+    colab = f"https://colab.research.google.com/github/{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/nbs/{name}.ipynb"
+    row = [('Open in Colab', 'https://colab.research.google.com/assets/colab-badge.svg', colab),
+           ('On GitHub', 'https://img.shields.io/badge/GitHub-notebook-181717', f"{repository(cfg)}/blob/{cfg['branch']}/nbs/{name}.ipynb"),
+           ('On the site', 'https://img.shields.io/badge/site-lesson-0072B2', f"{site(cfg)}{name}.html")]
+    return ' '.join(f'[![{alt}]({image})]({link})' for alt, image, link in row)
+
+def minutes(name: str, profile: str) -> str | None:
+    "How long a lesson takes, as `docs/execute.py` measured it"
+    figures = json.loads(LESSONS.read_text())['figures'] if LESSONS.exists() else {}
+    seconds = figures.get(profile, {}).get(name)
+    return None if seconds is None else f'{max(1, round(seconds/60))} min'
+
+def stamp(text: str, name: str) -> str:
+    "The cell source `text` of the notebook `name` with badges, links and minutes brought up to date"
+    text = re.sub(r'^<!-- badges -->(\n\[!\[.*)?$', lambda m: f'<!-- badges -->\n{badges(name)}', text, flags=re.M)
+    cpu, gpu = minutes(name, 'cpu'), minutes(name, 'gpu')
+    takes = f"**Takes** {f'{cpu} on CPU' if cpu else '? min on CPU'}, {f'{gpu} on a T4' if gpu else 'not yet run on a T4'}."
+    text = re.sub(r'\*\*Takes\*\* .*? on CPU, .*? on a T4\.', lambda m: takes, text)
+    return re.sub(r'git\+https://github\.com/[\w.-]+/[\w.-]+', lambda m: f'git+{repository(settings())}', text)
+
+def stamp_notebook(path: Path) -> bool:
+    "Bring one notebook up to date in place; True where something changed"
+    before = path.read_text(encoding='utf-8')
+    nb = json.loads(before)
+    for cell in nb['cells']: cell['source'] = stamp(''.join(cell['source']), path.stem).splitlines(True)
+    after = json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True) + '\n'
+    if json.loads(after) != json.loads(before): path.write_text(after, encoding='utf-8')
+    return json.loads(after) != json.loads(before)
+
+if __name__ == '__main__':
+    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
+        if stamp_notebook(path): print(f'stamped {path.name}')
