@@ -50,7 +50,7 @@ def knn_predict(
         sim = F.normalize(q, dim=1) @ bank.T
         if itself: sim[torch.arange(len(q)), torch.arange(len(q))+i*rows] = -math.inf
         sim,idx = sim.topk(k, dim=1)
-        votes = sim.sub_(sim[:,:1]).div_(temperature).exp_()
+        votes = ((sim-sim[:,:1])/temperature).exp_()
         res.append(votes.new_zeros(len(q), n_classes).scatter_add_(1, labels[idx], votes).argmax(1))
     return torch.cat(res)
 

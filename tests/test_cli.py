@@ -1,0 +1,161 @@
+"The two commands: what they leave behind, and that whatever is wrong is said in one sentence"
+import json, os, re, shutil, subprocess, sys, sysconfig
+from pathlib import Path
+import pandas as pd, pytest
+from PIL import Image
+from byol_fastai import data
+from byol_fastai.cli import byol_evaluate, byol_pretrain
+from conftest import write_images
+
+SMALL = '--arch tiny --n 48 --bs 16 --size 16 --epochs 2'.split()
+FILES = 'checkpoint config.json curves.png encoder.json encoder.safetensors history.csv neighbours.png report.json views.png'.split()
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    "A run folder as `byol_pretrain` leaves it; copy it before you change it"
+    out = tmp_path_factory.mktemp('cli')/'run'
+    byol_pretrain([*SMALL, '--out', str(out)])
+    return out
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)
+
+def refused(main, args, *words):
+    "The one sentence with which `main` refuses `args`, found to hold `words`"
+    with pytest.raises(SystemExit) as e: main([str(o) for o in args])
+    said = e.value.code
+    assert isinstance(said, str), 'a text makes Python exit with 1'
+    assert said.strip().count('\n')==0 and 'Traceback' not in said and said.startswith(main.__name__+': ') and len(said)<600
+    for w in words: assert w in said
+    return said
+
+# --- a run
+
+def test_a_run_leaves_all_it_promises(finished):
+    assert sorted(o.name for o in finished.iterdir())==FILES
+    for o in finished.glob('*.png'): assert min(Image.open(o).size)>50
+    history = pd.read_csv(finished/'history.csv')
+    assert list(history.epoch)==[0, 1] and {'train_loss', 'valid_loss', 'feature_std', 'effective_rank', 'knn', 'tau', 'lr'} <= set(history)
+
+def test_the_report_holds_the_table_and_how_it_was_made(finished):
+    r = json.loads((finished/'report.json').read_text())
+    assert list(r['probes'])==['raw pixels', 'random encoder', 'BYOL']
+    assert all(set(row)=={'kNN', 'linear'} and all(0<=v<=1 for v in row.values()) for row in r['probes'].values())
+    assert r['config']['n']==48 and r['config']['seed']==42 and r['complete'] is True and r['versions']['torch'] and r['device'] and r['seconds']>0
+    assert r['config']==json.loads((finished/'config.json').read_text())
+    assert r['history'][-1]['knn']==pytest.approx(r['probes']['BYOL']['kNN'], abs=1e-3), 'the last row of the table is the figure of the report'
+
+def test_it_says_where_everything_is_and_what_to_do_next(tmp_path, capsys):
+    byol_pretrain([*SMALL, '--epochs', '1', '--out', 'mine'])
+    out = capsys.readouterr().out
+    assert 'raw pixels' in out and 'kNN %' in out and 'byol_evaluate mine' in out and "load_encoder('mine')" in out
+    for f in ('encoder.safetensors', 'curves.png', 'neighbours.png'): assert f in out
+
+def test_evaluate_writes_its_report_beside_the_run(finished, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path/'run')
+    byol_evaluate([str(run), '--n', '40', '--epochs', '1'])
+    r = json.loads((run/'evaluation.json').read_text())
+    assert r['images']==[40, 40] and 0<=r['linear_layer']<=1 and list(r['probes'])==['raw pixels', 'random encoder', 'BYOL']
+    assert 'Linear layer' in capsys.readouterr().out
+
+def test_without_out_every_run_gets_a_new_folder(tmp_path):
+    for _ in range(2): byol_pretrain([*SMALL, '--epochs', '1'])
+    assert [o.name for o in sorted((tmp_path/'runs').iterdir())]==['shapes', 'shapes-2']
+
+def test_a_folder_of_ones_own_photos_works_without_labels(tmp_path, capsys):
+    write_images(tmp_path/'photos', 24, suffix='jpg')
+    byol_pretrain(f'--data photos --arch tiny --bs 8 --size 24 --epochs 1 --out r'.split())
+    assert sorted(o.name for o in (tmp_path/'r').iterdir())==FILES
+    assert json.loads((tmp_path/'r'/'report.json').read_text())['probes'] is None
+    refused(byol_evaluate, ['r'], 'no labels')
+
+def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, monkeypatch, capsys):
+    from byol_fastai import cli
+    class Stop(cli.SayRows):
+        def after_epoch(self):
+            if self.epoch==0: raise KeyboardInterrupt
+    Stop.order = 99
+    with monkeypatch.context() as m:
+        m.setattr(cli, 'SayRows', Stop)
+        with pytest.raises(SystemExit) as e: byol_pretrain([*SMALL, '--out', 'r'])
+    assert 'byol_pretrain --resume r' in str(e.value.code)
+    byol_pretrain(['--resume', 'r'])
+    assert [h['epoch'] for h in json.loads(Path('r/report.json').read_text())['history']]==[0, 1]
+    refused(byol_pretrain, ['--resume', 'r'], 'complete')
+
+# --- what may be wrong
+
+@pytest.mark.parametrize('args, words', [
+    ('--data cifar1', ["did you mean 'cifar10'"]),
+    ('--data no/such/folder', ['nor a folder that exists']),
+    ('--data empty', ['There is no image file in', 'empty']),
+    ('--data texts', ['There is no image file in']),
+    ('--data broken', ['could be read']),
+    ('--arch resnet_18', ["did you mean", "'resnet18'"]),
+    ('--bs 1', ['bs=1 is too small']),
+    ('--bs 64', ['bs=64 is larger than the 43 images']),
+    ('--epochs 0', ['epochs=0', 'at least one epoch']),
+    ('--epochs -1', ['epochs=-1']),
+    ('--tau 1.5', ['tau=1.5 must lie in [0, 1]']),
+    ('--lr 0', ['lr=0.0 must be positive']),
+    ('--lr nan', ['lr=nan']),
+    ('--n 0', ['n=0']),
+    ('--size 3', ['size=3']),
+    ('--size -8', ['size=-8']),
+    ('--seed -1', ['seed']),
+    ('--arch vit_small_patch16_224 --size 64', ['cannot take images of 64 pixels']),
+    ('--out below/a/file', ['Cannot write to the folder']),
+])
+def test_a_wrong_option_is_refused_in_a_sentence_and_leaves_no_run(args, words, tmp_path):
+    (tmp_path/'empty').mkdir(); (tmp_path/'texts').mkdir(); (tmp_path/'texts'/'a.txt').write_text('a'); (tmp_path/'below').write_text('a file')
+    (tmp_path/'broken').mkdir(); (tmp_path/'broken'/'a.jpg').write_text('not an image')
+    args = args.split()
+    refused(byol_pretrain, [*SMALL, *([] if '--out' in args else ['--out', 'r']), *args], *words)
+    assert not (tmp_path/'r'/'config.json').exists()
+
+def test_after_a_mistake_the_same_folder_can_be_used(tmp_path):
+    refused(byol_pretrain, [*SMALL, '--bs', '64', '--out', 'r'])
+    byol_pretrain([*SMALL, '--epochs', '1', '--out', 'r'])
+    assert (tmp_path/'r'/'report.json').exists()
+
+def test_without_network_a_data_set_that_is_not_here_is_refused_in_a_sentence(monkeypatch):
+    from urllib.error import URLError
+    def offline(url): raise URLError('Name or service not known')
+    monkeypatch.setattr(data, 'untar_data', offline)
+    refused(byol_pretrain, ['--data', 'imagenette', '--out', 'r'], 'imagenette')
+
+def test_a_finished_run_is_neither_written_over_nor_resumed(finished):
+    was = {o: o.stat().st_mtime_ns for o in finished.iterdir()}
+    refused(byol_pretrain, [*SMALL, '--out', finished], 'already holds a run', '--resume')
+    refused(byol_pretrain, ['--resume', finished], 'complete')
+    assert {o: o.stat().st_mtime_ns for o in finished.iterdir()}==was
+
+def test_resume_nonsense_is_refused_in_a_sentence(finished, tmp_path):
+    refused(byol_pretrain, ['--resume', 'nowhere'], 'nowhere holds no run')
+    refused(byol_pretrain, ['--resume', finished, '--epochs', '3', '--out', 'x'], '--epochs', '--out')
+    for name,text in ('config.json', '{"data": '),('config.json', '{"nonsense": 1}'),('checkpoint', 'not a checkpoint'):
+        run = shutil.copytree(finished, tmp_path/f'{len(text)}')
+        (run/'report.json').unlink()
+        (run/name).write_text(text)
+        refused(byol_pretrain, ['--resume', run], name)
+
+def test_evaluate_refuses_what_is_no_run_in_a_sentence(finished, tmp_path):
+    refused(byol_evaluate, ['nowhere'], 'nowhere holds no run')
+    refused(byol_evaluate, [finished, '--epochs', '0'], '--epochs 0')
+    refused(byol_evaluate, [finished, '--n', '0'], 'n=0')
+    run = shutil.copytree(finished, tmp_path/'run')
+    (run/'encoder.safetensors').write_bytes(b'broken')
+    refused(byol_evaluate, [run], 'encoder')
+    (run/'encoder.safetensors').unlink()
+    refused(byol_evaluate, [run], 'encoder.safetensors')
+
+def test_the_installed_commands_exit_with_an_error_and_help_without(tmp_path):
+    folder = Path(sysconfig.get_path('scripts'))
+    calls = {('byol_pretrain', '--data', 'imagenete'): 1, ('byol_evaluate', 'nowhere'): 1, ('byol_pretrain', '--epochs', 'many'): 2, ('byol_pretrain', '--help'): 0}
+    jobs = {k: subprocess.Popen([folder/k[0], *k[1:]], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for k in calls}
+    said = {}
+    for k,job in jobs.items():
+        out,said[k[1]] = job.communicate(timeout=300)
+        assert job.returncode==calls[k] and 'Traceback' not in out+said[k[1]], said[k[1]]
+    assert re.search(r"^byol_pretrain: Data source 'imagenete' .*did you mean 'imagenette'", said['--data'], re.M)
+    assert 'nowhere holds no run' in said['nowhere'] and 'invalid int value' in said['--epochs']

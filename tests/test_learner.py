@@ -1,0 +1,109 @@
+"The whole learner: what is optimized and how, the learning-rate schedule by hand, and everything that a fit must not change"
+import math, numpy as np, pytest, torch
+from torch import nn
+from fastai.callback.training import GradientClip
+from fastai.vision.all import Callback
+from byol_fastai.learner import mixed_precision
+from conftest import Do, same, state, tiny_learner
+
+def groups(learn): learn.create_opt(); return learn.opt.opt.param_groups
+
+def test_one_step_is_the_equation_written_out():
+    "views -> crossed losses of both views, summed -> plain SGD on the online network -> moving average, all by hand with torch alone"
+    torch.manual_seed(0)
+    learn = tiny_learner(opt='sgd', wd=0., tau=.9)
+    model,views = learn.model, []
+    was = {k: v.clone() for k,v in model.state_dict().items()}
+    learn.add_cb(Do(99, before_batch=lambda cb: cb.training and views.append([v.clone() for v in cb.xb])))
+    class Once(Callback):
+        def after_batch(self):
+            if self.training: self.grown = state(self.model); self.learn.remove_cb(self); raise KeyboardInterrupt
+    once = Once()
+    with pytest.raises(KeyboardInterrupt): learn.fit(1, .1, cbs=once)
+    other = tiny_learner(opt='sgd').model
+    other.load_state_dict(was)
+    v1,v2 = views[0]
+    online = lambda v: other.predictor(other.projector(other.encoder(v)))
+    loss = 0
+    for a,b in (v1, v2),(v2, v1):
+        p,z = online(a), other.target(b).detach()
+        loss = loss + (2-2*torch.cosine_similarity(p, z)).mean()
+    loss.backward()
+    for name,p in other.named_parameters():
+        if p.grad is None: continue
+        torch.testing.assert_close(once.grown[name], p.detach()-.1*p.grad, rtol=1e-4, atol=1e-6)
+    for p,q,name in zip(other.target.parameters(), [*other.encoder.parameters(), *other.projector.parameters()], [k for k,_ in other.target.named_parameters()]):
+        torch.testing.assert_close(once.grown[f'target.{name}'], .9*p + .1*(q-.1*q.grad).detach(), rtol=1e-4, atol=1e-6)
+    assert learn.loss is not None
+
+@pytest.mark.parametrize('opt', ['adamw', 'sgd', 'lars'])
+def test_biases_and_batchnorm_get_no_weight_decay_and_the_rest_does(opt):
+    learn = tiny_learner(opt=opt)
+    learn.fit_byol(1)
+    gs = learn.opt.opt.param_groups
+    assert all((g['weight_decay']==0) == all(p.ndim<=1 for p in g['params']) and len({p.ndim<=1 for p in g['params']})==1 for g in gs)
+    assert all(math.isfinite(o) for o in learn.recorder.losses)
+
+def test_lars_does_not_adapt_biases_and_batchnorm():
+    learn = tiny_learner(opt='lars')
+    gs = groups(learn)
+    for g in gs: g.update(lr=.1, momentum=0.)
+    for p in learn.model.parameters(): p.grad = torch.full_like(p, .5) if p.requires_grad else None
+    was = {p: p.detach().clone() for g in gs for p in g['params']}
+    learn.opt.opt.step()
+    for g in gs:
+        plain = [torch.allclose(p, was[p]-.1*.5, atol=1e-7) for p in g['params']]
+        assert all(plain) if g['weight_decay']==0 else not any(plain), 'weights step by their norm, biases by the learning rate'
+
+def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine_without_restart():
+    learn = tiny_learner(n=64, predictor_lr_mult=10.) # 3 batches an epoch
+    rates = []
+    learn.add_cb(Do(99, before_step=lambda cb: rates.append([h['lr'] for h in cb.opt.hypers])))
+    learn.fit_byol(5, .4, warmup=1)
+    K,w = 15, 3
+    want = [.4*k/w if k<w else .4*(1+math.cos(math.pi*(k-w)/(K-w)))/2 for k in range(K)]
+    np.testing.assert_allclose([r[0] for r in rates], want, atol=1e-6)
+    np.testing.assert_allclose([r[1] for r in rates], want, atol=1e-6)
+    np.testing.assert_allclose([r[2:] for r in rates], [[10*o]*2 for o in want], atol=1e-6)
+
+def test_the_four_groups_are_encoder_and_projector_then_predictor():
+    learn = tiny_learner()
+    gs,model = groups(learn), learn.model
+    ids = lambda *ms: {id(p) for m in ms for p in m.parameters()}
+    assert {id(p) for g in gs[:2] for p in g['params']}==ids(model.encoder, model.projector)
+    assert {id(p) for g in gs[2:] for p in g['params']}==ids(model.predictor)
+
+def test_a_fit_learns_and_its_loss_stays_in_0_to_8():
+    learn = tiny_learner()
+    learn.fit_byol(8)
+    losses = [o.item() for o in learn.recorder.losses]
+    assert all(0<=o<=8 for o in losses) and np.mean(losses[-4:]) < np.mean(losses[:4])-.1
+    assert list(learn.recorder.metric_names)==['epoch', 'train_loss', 'valid_loss', 'feature_std', 'effective_rank', 'time']
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit():
+    def weights(seed): learn = tiny_learner(seed=seed); learn.fit_byol(2); return state(learn.model)
+    a,b,c = map(weights, (1, 1, 2))
+    assert same(a, b) and not same(a, c)
+
+def test_a_module_of_ones_own_and_other_callbacks_fit_in():
+    conv = nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    conv.n_features = 6
+    learn = tiny_learner(arch=conv, cbs=GradientClip(.1))
+    learn.fit_byol(1)
+    assert learn.model.encoder is conv and math.isfinite(learn.recorder.losses[-1])
+
+def test_fit_byol_chooses_tau_by_the_length_of_the_fit_unless_told():
+    learn = tiny_learner(); learn.fit_byol(1)
+    told = tiny_learner(tau=.5); told.fit_byol(1)
+    assert learn.ema_target.taus[0]==pytest.approx(.97) and told.ema_target.taus[0]==pytest.approx(.5)
+
+def test_mixed_precision_is_for_cards(): assert mixed_precision(torch.device('cpu'))==[]
+
+def test_wrong_settings_are_refused_in_a_sentence():
+    learn = tiny_learner()
+    for kwargs,words in (dict(n_epoch=0), 'at least one epoch'),(dict(n_epoch=2, warmup=3), 'warmup=3 must lie between 0 and the 2 epochs'),(dict(n_epoch=1, lr=-1.), 'lr=-1.0 must be positive'):
+        with pytest.raises(ValueError, match=words): learn.fit_byol(**kwargs)
+    with pytest.raises(ValueError, match="opt='adam' is not known"): tiny_learner(opt='adam')
+    with pytest.raises(ValueError, match='cannot take images of 16 pixels'): tiny_learner(arch='vit_tiny_patch16_224')
+    with pytest.raises(ValueError, match='n_features'): tiny_learner(arch=nn.Flatten())
+    with pytest.raises(ValueError, match='tau=1.5'): tiny_learner(tau=1.5)
