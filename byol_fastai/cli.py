@@ -12,6 +12,7 @@ __all__ = ['RUN_FILES', 'sentence', 'OptionParser', 'text', 'parser', 'new_folde
 import argparse, shlex
 from functools import wraps
 from importlib.metadata import version
+from itertools import count
 from .runs import *
 from .collapse import CollapseError
 from fastai.vision.all import *
@@ -74,7 +75,7 @@ def new_folder(
 )->Path: # Does not exist yet
     "The first free folder name for a run on `data`"
     stem = Path(root)/(Path(data).expanduser().resolve().name or 'images')
-    return first(o for o in [stem, *(Path(f'{stem}-{i}') for i in range(2, 10**6))] if not o.exists())
+    return next(o for o in (Path(f'{stem}-{i}' if i>1 else stem) for i in count(1)) if not o.exists())
 
 # %% ../nbs/13b_command_line.ipynb #c027
 def chosen_run(

@@ -249,6 +249,12 @@ def _held_out(path, root):
     return zlib.crc32(Path(path).relative_to(root).as_posix().encode())%5==0
 
 # %% ../nbs/01_data.ipynb #c131
+def _class_names(files, label):
+    "What `label` calls the files, in order; `['']` where they are all the same, or where some are in no class"
+    names = set(files.map(label))
+    return sorted(names) if len(names)>1 and '' not in names else ['']
+
+# %% ../nbs/01_data.ipynb #c134
 def _split_files(root, label=None):
     "Files to train on, files kept apart (none without labels), and the function from a file to its class"
     folders = {o.name.lower():o for o in root.iterdir() if o.is_dir()}
@@ -259,10 +265,10 @@ def _split_files(root, label=None):
     if not files: return files,files,label
     top = Path(os.path.commonpath([f.parent for f in files]))
     label = label or partial(_first_folder, root=top)
-    if len(set(files.map(label)))<2: return files,L(),label
+    if _class_names(files, label)==['']: return files,L(),label
     return files.filter(_held_out, root=top, negate=True),files.filter(_held_out, root=top),label
 
-# %% ../nbs/01_data.ipynb #c135
+# %% ../nbs/01_data.ipynb #c138
 SOURCES = dict(shapes=32, cifar10=32, imagenette=128, pets=128) # the named sources, and the size of their views
 
 def _download(name, url):
@@ -271,7 +277,7 @@ def _download(name, url):
     except Exception as e: raise FileNotFoundError(f"The data set {name!r} is not on this computer and could not be downloaded from {url} ({e}). "
         "Go online and try again, or take the embedded shapes, which need no network: --data shapes, or source='shapes'.") from e
 
-# %% ../nbs/01_data.ipynb #c139
+# %% ../nbs/01_data.ipynb #c142
 def _find_source(source):
     "The folder of a named source or of the user's own images, and how its files are labelled"
     if source=='cifar10': return _download(source, URLs.CIFAR),None
@@ -282,7 +288,7 @@ def _find_source(source):
     near = difflib.get_close_matches(str(source).lower(), SOURCES, 1)
     raise ValueError(f"Data source {str(source)!r} is neither a known name ({', '.join(SOURCES)}) nor a folder" + (f"; did you mean {near[0]!r}?" if near else " that exists."))
 
-# %% ../nbs/01_data.ipynb #c142
+# %% ../nbs/01_data.ipynb #c145
 def _load_files(files, labels, size, n, memory_gb):
     "At most `n` of the files: in memory where they fit into `memory_gb`, else still on disk; `None` where there are none"
     if not files: return None
@@ -290,7 +296,7 @@ def _load_files(files, labels, size, n, memory_gb):
     res = ImageFiles([files[i] for i in keep], [labels[i] for i in keep], size)
     return res.in_memory() if len(res)*3*size**2 < memory_gb*2**30 else res.openable()
 
-# %% ../nbs/01_data.ipynb #c146
+# %% ../nbs/01_data.ipynb #c149
 @dataclass
 class ImageSource:
     "Images to pretrain on, and images kept apart from them"
@@ -300,19 +306,19 @@ class ImageSource:
     test:ImageArray|ImageFiles|None # Kept apart for the probes; `None` where the images have no labels
     classes:list # Class names, in the order of the labels
 
-# %% ../nbs/01_data.ipynb #c148
+# %% ../nbs/01_data.ipynb #c151
 def _load_folder(source, size, n, memory_gb):
     "The images of any source but the shapes"
     root,label = _find_source(source)
     train,test,label = _split_files(root, label)
     if not train: raise ValueError(f"There is no image file in {root}: expected files such as .jpg or .png, at any depth.")
-    classes = sorted(set(train.map(label))|set(test.map(label)))
+    classes = _class_names(train+test, label)
     index = {c:i for i,c in enumerate(classes)}
     stored = size if size<=64 else round(size*8/7)
-    def load(files): return _load_files(files, [index[label(f)] for f in files], stored, n, memory_gb)
+    def load(files): return _load_files(files, [index.get(label(f), 0) for f in files], stored, n, memory_gb)
     return ImageSource(source, size, load(train), load(test) if len(classes)>1 else None, classes)
 
-# %% ../nbs/01_data.ipynb #c150
+# %% ../nbs/01_data.ipynb #c153
 def load_source(
     source:str|Path='shapes', # `'shapes'`, `'cifar10'`, `'imagenette'`, `'pets'` or a folder of images
     size:int|None=None, # Side of a view, pixels; by default 32 for the small sources and 128 for the others
@@ -328,14 +334,14 @@ def load_source(
     train,test = make_shapes(n or 5000, size),make_shapes(min(n or 2000, 2000), size, seed=1)
     return ImageSource(source, size, ImageArray(*train), ImageArray(*test), SHAPES)
 
-# %% ../nbs/01_data.ipynb #c156
+# %% ../nbs/01_data.ipynb #c159
 def _loaders(src, train, test, device):
     "The two as `DataLoaders` that know where their images come from"
     dls = DataLoaders(train, test, device=torch.device(device or default_device()))
     dls.source,dls.size,dls.classes = src.name,src.size,src.classes
     return dls
 
-# %% ../nbs/01_data.ipynb #c158
+# %% ../nbs/01_data.ipynb #c161
 def byol_dls(
     source:str|Path='shapes', # `'shapes'`, `'cifar10'`, `'imagenette'`, `'pets'` or a folder of images: any depth, no labels needed
     bs:int=256, # Images in a batch
@@ -357,7 +363,7 @@ def byol_dls(
     dls.train.rng.seed(seed)
     return dls
 
-# %% ../nbs/01_data.ipynb #c164
+# %% ../nbs/01_data.ipynb #c167
 def labelled_dls(
     source:str|Path='shapes', # As in `byol_dls`
     bs:int=256, # Images in a batch

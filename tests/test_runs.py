@@ -5,7 +5,7 @@ from fastai.vision.all import Callback
 from safetensors.torch import load_file
 from byol_fastai.all import TinyResNet, create_encoder, load_encoder, save_encoder
 from byol_fastai.runs import Checkpoint, Run, pretrain, run_config, write_atomically
-from conftest import Do, same, state, tiny_learner, write_images
+from conftest import same, state, write_images
 
 TINY = dict(n=48, bs=16, size=16, epochs=3, n_hidden=16, n_proj=8)
 
@@ -85,12 +85,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not_to_the_bit(opt, tmp_path):
     def figures(report): return [{k: v for k,v in row.items() if k not in ('time', 'left')} for row in report['history']]
     assert figures(parts)==figures(whole) and [r['epoch'] for r in whole['history']]==[0, 1, 2] and parts['probes']==whole['probes']
 
-def test_other_seeds_give_other_runs(tmp_path):
-    a,b = (run(tmp_path/str(s), seed=s, epochs=1) and load_file(tmp_path/str(s)/'encoder.safetensors') for s in (1, 2))
-    assert not same(a, b)
-
 def test_a_checkpoint_holds_tensors_and_values_but_no_code(tmp_path):
-    run(tmp_path/'r', epochs=1)
+    run(tmp_path/'r', 1)
     o = torch.load(tmp_path/'r'/'checkpoint', weights_only=True)
     assert {'model', 'opt', 'epoch', 'random', 'history'} <= set(o) and o['epoch']==1
 
@@ -101,7 +97,7 @@ def test_a_damaged_checkpoint_is_named_in_a_sentence(tmp_path):
     with pytest.raises(ValueError, match='checkpoint'): run(tmp_path/'r')
 
 def test_a_folder_that_holds_a_run_is_never_written_over(tmp_path):
-    run(tmp_path/'r', epochs=1)
+    run(tmp_path/'r', 0)
     with pytest.raises(FileExistsError, match='already holds a run'): Run.create(tmp_path/'r', run_config('shapes', **TINY))
 
 def test_images_without_labels_give_a_run_without_probes(tmp_path):

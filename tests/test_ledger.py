@@ -1,0 +1,71 @@
+"Every measured figure has a source, and prose quotes none that has not"
+import itertools, json, re
+import nbformat, pytest
+from byol_fastai import course
+from byol_fastai.all import figure, results_table
+from byol_fastai.course import ledger, record
+from conftest import ROOT
+
+RESULTS = sorted((ROOT/'byol_fastai'/'results').glob('*.json'))
+OURS = {'what', 'figures', 'command', 'config', 'device', 'versions', 'commit', 'date'}
+
+def numbers(o):
+    "All the numbers in nested dicts"
+    if isinstance(o, dict): return [n for v in o.values() for n in numbers(v)]
+    return [o] if isinstance(o, (int, float)) else []
+
+@pytest.mark.parametrize('path', RESULTS, ids=lambda o: o.stem)
+def test_every_entry_says_where_its_figures_come_from(path):
+    entry = json.loads(path.read_text())
+    if path.stem=='published': assert set(entry)=={'what', 'figures', 'sources'} and all('arXiv' in o or 'benchmarks' in o or 'CIFAR' in o for o in entry['sources'].values())
+    else:
+        assert set(entry)==OURS and all(entry[k] for k in OURS-{'config', 'commit'}), 'a figure without a source is no figure'
+        assert re.fullmatch(r'\d{4}-\d\d-\d\d', entry['date']) and {'python', 'torch', 'fastai', 'byol_fastai'} <= set(entry['versions'])
+        assert re.fullmatch(r'[0-9a-f]{7,40}', entry['commit']), 'measured in a state that nobody can get back'
+    assert numbers(entry['figures'])
+
+def test_published_figures_are_shares():
+    assert RESULTS and all(0<=o<=1 for o in numbers(ledger('published')['figures']))
+
+def test_figures_are_found_by_their_key(tmp_path, monkeypatch):
+    monkeypatch.setattr(course, 'RESULTS', tmp_path)
+    record('mine', 'A test', {'a': .5, 'b': {'c': 2}}, 'pytest', seed=3)
+    entry = ledger('mine')
+    assert set(entry)==OURS and entry['config']=={'seed': 3} and entry['command']=='pytest'
+    assert figure('mine/a')==.5 and figure('mine/b/c')==2
+    for key in ('mine/z', 'mine/a/z', 'mine/b/z', 'other/a'): assert figure(key) is None
+
+def test_the_table_shows_what_was_measured_and_says_what_was_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(course, 'RESULTS', tmp_path)
+    record('mine', 'A test', {'a': .5, 'zero': 0.}, 'pytest')
+    record('theirs', 'A test', {'a': .525}, 'pytest')
+    rows = results_table([('both', 'mine/a', 'theirs/a'), ('zero', 'mine/zero', None), ('none', 'mine/z', 'theirs/z')]).data.splitlines()
+    cells = [[c.strip() for c in o.strip('|').split('|')] for o in rows]
+    assert cells[0]==['what we did', 'ours', 'published', 'difference'] and len({len(o) for o in cells})==1
+    assert cells[2:]==[['both', '50.0 %', '52.5 %', '-2.5'], ['zero', '0.0 %', '–', '–'], ['none', 'not yet run', 'not yet run', '–']]
+
+# --- prose
+
+SETTINGS = {1, 10, 100} # shares of labels; chance among ten classes
+PERCENT = r'([+−-]?)(\d+(?:\.\d+)?)\s*\\?%'
+POINTS = r'()(\d+(?:\.\d+)?) (?:percentage )?points?\b'
+
+def texts():
+    "Name and prose of README and notebooks: without code, and for the README without the tables that code has made"
+    readme = (ROOT/'README.md').read_text(encoding='utf-8')
+    yield 'README.md', re.sub(r'(?m)^\| .*(%|not yet run).*$', '', readme)
+    for f in sorted((ROOT/'nbs').glob('*.ipynb')): yield f.name, '\n\n'.join(c.source for c in nbformat.read(f, 4).cells if c.cell_type=='markdown')
+
+@pytest.mark.parametrize('name, text', [pytest.param(*o, id=o[0]) for o in texts()])
+def test_a_percentage_in_prose_is_a_published_figure_or_a_setting(name, text):
+    text = re.sub(r'(?s)```.*?```|`[^`\n]*`', '', text)
+    published = {round(100*o, 2) for o in numbers(ledger('published')['figures'])}
+    differences = {round(abs(a-b), 2) for a,b in itertools.combinations(published, 2)}
+    found = [m[0] for m in re.finditer(PERCENT, text) if float(m[2]) not in (differences if m[1] else published|SETTINGS)]
+    found += [m[0] for m in re.finditer(POINTS, text) if float(m[2]) not in differences and '.' in m[2]]
+    assert not found, f'{name} quotes figures that no ledger knows'
+
+def test_percentages_in_the_tables_of_the_readme_are_in_the_ledger():
+    known = {f'{100*o:.1f}' for f in RESULTS for o in numbers(json.loads(f.read_text())['figures'])}
+    rows = re.findall(r'(?m)^\|.*$', (ROOT/'README.md').read_text(encoding='utf-8'))
+    assert [o for row in rows for o in re.findall(r'(\d+(?:\.\d+)?) %', row) if o not in known]==[]

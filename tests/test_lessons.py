@@ -1,0 +1,86 @@
+"Every notebook runs, is built as a lesson should be, and says the same as the module that is exported from it"
+import os, re, shutil, subprocess, sysconfig
+from pathlib import Path
+import nbformat, pytest
+from nbclient import NotebookClient
+from conftest import ROOT
+
+NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
+LESSONS = [o for o in NOTEBOOKS if re.match(r'\d\d_', o.name)]
+every = pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda o: o.stem)
+every_lesson = pytest.mark.parametrize('path', LESSONS, ids=lambda o: o.stem)
+def read(path): return nbformat.read(path, 4)
+def prose(path): return '\n\n'.join(c.source for c in read(path).cells if c.cell_type=='markdown')
+
+def with_solutions(path):
+    "The notebook, with the code of every folded solution in a cell of its own right after it"
+    nb,cells = read(path), []
+    for c in nb.cells:
+        cells.append(c)
+        if c.cell_type!='markdown': continue
+        for folded in re.findall(r'<summary>Solution</summary>(.*?)</details>', c.source, re.S):
+            cells += [nbformat.v4.new_code_cell(code) for code in re.findall(r'```python\n(.*?)```', folded, re.S)]
+    nb.cells = cells
+    return nb
+
+@every
+def test_it_runs_top_to_bottom_with_its_solutions(path, tmp_path, monkeypatch):
+    monkeypatch.setenv('BYOL_FASTAI_PROFILE', 'quick')
+    NotebookClient(with_solutions(path), timeout=600, kernel_name='python3', resources={'metadata': {'path': str(tmp_path)}}).execute()
+
+@every_lesson
+def test_it_has_the_anatomy_of_a_lesson(path):
+    text = prose(path)
+    first = read(path).cells[0].source
+    wanted = {'title': r'\A# \S', 'one sentence below it': r'\A# .+\n\n> \S.*\n', 'badges': r'(?m)^<!-- badges -->\n\[!\[Open in Colab\]',
+        'needs and takes': r'(?m)^\*\*Needs\*\* .+ \*\*Takes\*\* \d+ min on CPU, .+ on a T4\.', 'goals': r'(?m)^#+ You will learn\n\n(- .+\n?){3}'}
+    missing = [k for k,o in wanted.items() if not re.search(o, first if k!='goals' else text)]
+    wanted = {'a prediction': r'\*\*Predict\*\*', 'a quiz': r'(?m)^## Check yourself', 'exercise 1': r'\*\*Exercise 1\*\*', 'exercise 2': r'\*\*Exercise 2\*\*',
+        'two solutions': r'(?s)<summary>Solution</summary>.*<summary>Solution</summary>', 'three folded answers': r'(?s)(<summary>Answer</summary>.*){3}', 'references': r'(?m)^## References'}
+    missing += [k for k,o in wanted.items() if not re.search(o, text)]
+    assert not missing
+    assert len(re.findall(r'<summary>', text))==len(re.findall(r'<summary>.*</summary>\n\n', text)), 'Markdown after a summary needs a blank line'
+    assert text.count('<details>')==text.count('</details>') and all(re.search(r'```python\n.*\b(assert|test_)', o, re.S) for o in re.findall(r'<summary>Solution</summary>(.*?)</details>', text, re.S))
+
+@every_lesson
+def test_its_outputs_are_stored(path): assert sum(bool(c.outputs) for c in read(path).cells if c.cell_type=='code') > 5
+
+@every
+def test_no_error_and_no_warning_is_stored(path):
+    assert not [o for c in read(path).cells if c.cell_type=='code' for o in c.outputs if o.output_type=='error' or o.get('name')=='stderr']
+
+@every
+def test_it_is_light_and_in_small_pieces_and_speaks_plain_markdown(path):
+    assert path.stat().st_size < 1_000_000
+    long = [c.source.splitlines()[0] for c in read(path).cells if c.cell_type=='code' and len(c.source.splitlines())>25]
+    quarto = re.findall(r':::|\{\{<|@fig-', prose(path))
+    assert not long and not quarto
+
+def test_the_index_leads_to_every_lesson_and_to_none_that_is_not_there():
+    linked = re.findall(r'\]\((\d\d_\w+\.ipynb)\)', prose(ROOT/'nbs'/'index.ipynb'))
+    assert linked==[o.name for o in LESSONS]
+
+def test_no_lesson_leads_astray():
+    missing = [f'{o.name}: {link}' for o in NOTEBOOKS for link in re.findall(r'\]\(([\w./]+\.ipynb)\)', prose(o)) if not (o.parent/link).exists()]
+    assert not missing
+
+@pytest.fixture(scope='module')
+def worked(tmp_path_factory):
+    "A copy of the project after `nbdev-export` and `nbdev-clean`"
+    copy = tmp_path_factory.mktemp('nbdev')/'project'
+    shutil.copytree(ROOT/'nbs', copy/'nbs', ignore=shutil.ignore_patterns('.*'))
+    for o in ('settings.ini', 'pyproject.toml', 'README.md'): shutil.copy(ROOT/o, copy)
+    (copy/'byol_fastai').mkdir()
+    for o in ('__init__.py', 'all.py'): shutil.copy(ROOT/'byol_fastai'/o, copy/'byol_fastai')
+    for command in ('nbdev-export', 'nbdev-clean'):
+        subprocess.run([Path(sysconfig.get_path('scripts'))/command], cwd=copy, check=True, capture_output=True, env={k: v for k,v in os.environ.items() if k!='IN_TEST'})
+    return copy
+
+def test_the_library_is_what_the_notebooks_export(worked):
+    def modules(root): return {o.name: o.read_text() for o in (root/'byol_fastai').glob('*.py') if o.name!='_modidx.py'}
+    made,here = modules(worked), modules(ROOT)
+    assert sorted(made)==sorted(here), 'every module comes from a notebook'
+    assert [k for k in here if made[k]!=here[k]]==[], 'run nbdev-export'
+
+@every
+def test_it_is_clean(path, worked): assert (worked/'nbs'/path.name).read_bytes()==path.read_bytes(), 'run nbdev-clean'

@@ -1,0 +1,113 @@
+"Packaging, README and badges say the same thing, and nothing in the repository belongs to the computer it was written on"
+import ast, importlib, importlib.metadata as md, json, os, re, subprocess, sys
+from configparser import ConfigParser
+import pytest
+from packaging.requirements import Requirement
+try: import tomllib
+except ImportError: import tomli as tomllib # Python 3.10
+import byol_fastai.all
+from conftest import ROOT
+
+ini = ConfigParser(delimiters='=', interpolation=None)
+ini.read(ROOT/'settings.ini', encoding='utf-8')
+cfg = ini['DEFAULT']
+def lines(key): return cfg[key].strip().splitlines()
+def tool(name):
+    "The module `docs/name.py`"
+    if str(ROOT/'docs') not in sys.path: sys.path.insert(0, str(ROOT/'docs'))
+    return importlib.import_module(name)
+
+def test_pyproject_agrees_with_settings():
+    p = tomllib.loads((ROOT/'pyproject.toml').read_text())
+    repository,site = f"https://github.com/{cfg['user']}/{cfg['repo']}", f"https://{cfg['user']}.github.io/{cfg['repo']}/"
+    assert p['project']['name']==cfg['lib_name'] and p['project']['requires-python']==f">={cfg['min_python']}"
+    assert p['project']['urls']=={'Repository': repository, 'Documentation': site}
+    assert p['tool']['nbdev']['branch']==cfg['branch'] and p['tool']['nbdev']['lib_path']==cfg['lib_name']
+
+def test_what_is_installed_is_what_settings_say():
+    m = md.metadata(cfg['lib_name'])
+    assert m['Version']==cfg['version']==byol_fastai.__version__ and m['Summary']==cfg['description'] and m['Requires-Python']==f">={cfg['min_python']}"
+    def plain(texts): return {str(Requirement(o)) for o in texts}
+    installed = [Requirement(o) for o in md.requires(cfg['lib_name'])]
+    def extra(name): return plain(re.sub(r'\s*;.*', '', str(o)) for o in installed if (f'extra == "{name}"' in str(o.marker) if name else o.marker is None))
+    assert extra(None)==plain(lines('requirements')) and extra('dev')==plain(lines('dev_requirements')) and extra('scale')==plain(lines('scale_requirements'))
+    scripts = {f'{o.name} = {o.value}' for o in md.distribution(cfg['lib_name']).entry_points if o.group=='console_scripts'}
+    assert scripts=={o.strip() for o in lines('console_scripts')}
+
+PUBLIC = '''make_shapes byol_dls labelled_dls ViewPolicy byol_policies AlbumentationsView BatchView TwoViews create_encoder MLPHead BYOL byol_loss BYOLLoss tau_cosine tau_linear
+    tau_constant EMATarget feature_variance feature_std eigenspectrum condition_number effective_rank FeatureVariance FeatureStd EffectiveRank CollapseGuard CollapseError
+    byol_learner embed knn_predict KNNProbe linear_probe LinearEval fine_tune_learner label_efficiency save_encoder load_encoder'''.split()
+
+def test_every_public_name_comes_with_one_import_and_a_docstring():
+    names = {}
+    exec('from byol_fastai.all import *', names)
+    assert [o for o in PUBLIC if o not in names]==[]
+    assert [o for o in PUBLIC if not (names[o].__doc__ or '').strip()]==[]
+
+def test_the_library_does_not_import_the_tools_it_is_made_with():
+    for f in (ROOT/'byol_fastai').glob('*.py'):
+        imported = {o.split('.')[0] for n in ast.walk(ast.parse(f.read_text())) for o in ([a.name for a in n.names] if isinstance(n, ast.Import) else [n.module or ''] if isinstance(n, ast.ImportFrom) else [])}
+        assert not imported & {'nbdev', 'pytest', 'hypothesis', 'nbclient'}, f.name
+
+# --- README, badges
+
+def fenced(kind): return re.findall(rf'^```{kind}\n(.*?)^```$', (ROOT/'README.md').read_text(encoding='utf-8'), re.M|re.S)
+
+def test_the_readme_is_made_from_the_index():
+    assert (ROOT/'README.md').read_text(encoding='utf-8')==tool('readme').readme(), 'run python docs/readme.py'
+
+def test_the_readme_has_two_set_up_commands_one_to_use_and_one_to_test():
+    use,develop = fenced('bash')
+    assert use.count('\n')==develop.count('\n')==1 and 'pip install' in use and 'pip install' in develop
+    assert use.strip().endswith('byol_pretrain') and '[dev]' in develop and 'pytest' in develop
+
+def test_the_code_in_the_readme_uses_names_that_exist():
+    names = {}
+    exec('from byol_fastai.all import *', names)
+    for code in fenced('python'):
+        tree = ast.parse(code)
+        made = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        assert {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)} <= made | set(names)
+
+def test_links_of_the_readme_lead_to_files_that_exist():
+    start = f"https://github.com/{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/"
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    assert [o for o in re.findall(re.escape(start)+r'([^)\s]+)', text) if not (ROOT/o).exists()]==[]
+    assert [o for o in re.findall(r'\]\((?!https?:|#|mailto:)([^)\s]+)\)', text) if not (ROOT/o).exists()]==[]
+
+@pytest.mark.parametrize('path', sorted((ROOT/'nbs').glob('*.ipynb')), ids=lambda o: o.stem)
+def test_badges_links_and_minutes_in_a_notebook_are_up_to_date(path):
+    stamp = tool('stamp').stamp
+    cells = [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells']]
+    assert [o for o in cells if stamp(o, path.stem)!=o]==[], 'run python docs/stamp.py'
+
+def test_stamping_twice_is_stamping_once_and_owner_and_repository_come_from_settings(monkeypatch):
+    stamp = tool('stamp')
+    text = '# T\n\n> s\n\n<!-- badges -->\n\n**Needs** nothing. **Takes** ? min on CPU, not yet run on a T4.\n%pip install git+https://github.com/someone/else'
+    once = stamp.stamp(text, '05_ema')
+    assert stamp.stamp(once, '05_ema')==once and f"git+https://github.com/{cfg['user']}/{cfg['repo']}" in once
+    monkeypatch.setattr(stamp, 'settings', lambda: {**cfg, 'user': 'me', 'repo': 'mine', 'branch': 'dev'})
+    mine = stamp.stamp(once, '05_ema')
+    assert 'me/mine/blob/dev/nbs/05_ema.ipynb' in mine and 'me.github.io/mine/05_ema.html' in mine
+    assert not re.search(rf"[/.]{re.escape(cfg['user'])}/|//{re.escape(cfg['user'])}\.", mine)
+
+# --- nothing of this computer
+
+def committed():
+    try: out = subprocess.run(['git', 'ls-files', '--cached', '--others', '--exclude-standard', '-z'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError): pytest.skip('not a git repository')
+    return [ROOT/o for o in out.split('\0') if o and (ROOT/o).is_file()]
+
+def test_no_file_names_a_folder_of_this_computer_or_a_package_registry():
+    path = r'(?<![\w+/=.:~$}-])/(?:home|root|work|Users|opt)/[\w.]' # not inside a URL, nor inside a picture in base64
+    host = r'(?:pypi|anaconda)\.org|pythonhosted\.|npmjs\.(?:org|com)|index[-]url|trusted[-]host'
+    mirror = [re.escape(o) for o in re.findall(r'//(?:[^/@]*@)?([\w.-]+)', ' '.join(v for k,v in os.environ.items() if k.startswith(('PIP_', 'UV_')) and 'INDEX' in k))]
+    found = []
+    for f in committed():
+        try: text = f.read_text(encoding='utf-8')
+        except UnicodeDecodeError: continue
+        found += [f'{f.relative_to(ROOT)}: {m[0]}' for m in re.finditer('|'.join([path, host, *mirror]), text)]
+    assert not found
+
+def test_no_file_is_a_leftover():
+    assert [str(f.relative_to(ROOT)) for f in committed() if f.suffix in ('.pyc', '.orig', '.rej', '.part', '.log') or f.stat().st_size>2_000_000 or '.ipynb_checkpoints' in f.parts]==[]
