@@ -99,7 +99,7 @@ def committed():
     return [ROOT/o for o in out.split('\0') if o and (ROOT/o).is_file()]
 
 def test_no_file_names_a_folder_of_this_computer_or_a_package_registry():
-    path = r'(?<![\w+/=.:~$}-])/(?:home|root|work|Users|opt)/[\w.]' # not inside a URL, nor inside a picture in base64
+    path = r'(?<![\w+/=.:~$}-])/(?:home|root|work|Users|opt)/(?!me\b|you\b)[\w.]' # not inside a URL or a picture in base64; `/home/me` is anybody
     host = r'(?:pypi|anaconda)\.org|pythonhosted\.|npmjs\.(?:org|com)|index[-]url|trusted[-]host'
     mirror = [re.escape(o) for o in re.findall(r'//(?:[^/@]*@)?([\w.-]+)', ' '.join(v for k,v in os.environ.items() if k.startswith(('PIP_', 'UV_')) and 'INDEX' in k))]
     found = []
