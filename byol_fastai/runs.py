@@ -8,7 +8,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/your_images.html.md"""
 __all__ = ['PRESETS', 'write_atomically', 'encoder_files', 'save_encoder', 'load_encoder', 'plain', 'random_state',
            'set_random_state', 'Checkpoint', 'check_config', 'RunConfig', 'run_config', 'Run', 'probe_dls',
            'run_learner', 'history_table', 'plot_history', 'plot_views', 'nearest', 'plot_neighbours', 'start_run',
-           'measure', 'peak_memory_gb', 'write_results', 'FiniteLoss', 'why_stopped', 'pretrain', 'evaluate']
+           'probe_features', 'peak_memory_gb', 'write_results', 'FiniteLoss', 'why_stopped', 'pretrain', 'evaluate']
 
 # %% ../nbs/13_your_images.ipynb #c005
 from contextlib import nullcontext, suppress
@@ -16,6 +16,7 @@ from copy import deepcopy
 import json, os, random, sys, tempfile
 from dataclasses import asdict, dataclass, field
 from safetensors.torch import load as parse_tensors, save as tensor_bytes
+from torchvision.utils import make_grid
 from .course import versions, device_name
 from fastai.vision.all import *
 from .data import *
@@ -316,7 +317,7 @@ def run_learner(
     "All that a run needs, from its configuration alone: the same seed gives the same learner"
     set_seed(config.seed)
     dls = byol_dls(config.data, config.bs, config.size, config.n, seed=config.seed)
-    if not len(dls.valid.dataset): raise ValueError(f"{len(dls.train.dataset)} images are too few to keep one apart: give at least 5.")
+    if not len(dls.valid.dataset): raise ValueError(f"{len(dls.train.dataset)} images are too few to keep one apart: give at least 6.")
     labelled = probe_dls(config, dls.classes)
     probe = [KNNProbe(labelled.train, labelled.valid)] if labelled else []
     learn = byol_learner(dls, config.arch, n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, tau=config.tau, cbs=[*probe, *L(cbs)])
@@ -376,6 +377,7 @@ def _some_images(dl, n):
     part = dl.dataset.subset(range(min(n, len(dl.dataset))))
     return part.in_memory() if isinstance(part, ImageFiles) else part
 
+# %% ../nbs/13_your_images.ipynb #c107
 def plot_neighbours(
     encoder:nn.Module, # [B,3,size,size] -> [B,d]
     dls:DataLoaders, # As from `byol_dls`, or `labelled_dls`
@@ -387,16 +389,18 @@ def plot_neighbours(
     device = next(encoder.parameters()).device
     bank,queries = _some_images(dls.train, max_bank),_some_images(dls.valid, n)
     found = nearest(*[embed(encoder, plain_dl(o, dls.size, device=device))[0] for o in (bank, queries)], k)
-    rows,cols = len(queries),1+found.shape[1]
-    fig,axs = plt.subplots(rows, cols, figsize=(1.1*cols, 1.1*rows), squeeze=False, layout='constrained')
-    for i,row in enumerate(axs):
-        for ax,im in zip(row, [queries[i][0], *[bank[j][0] for j in found[i].tolist()]]):
-            ax.imshow(im.cpu().permute(1, 2, 0)); ax.set(xticks=[], yticks=[])
-        for side in row[0].spines.values(): side.set(visible=True, color='tab:orange', linewidth=3)
-    axs[0,0].set_title('query'); axs[0,1].set_title('nearest', loc='left')
+    rows = torch.cat([queries.x[:,None].cpu(), bank.x.cpu()[found]], dim=1) # [n,1+k,3,S,S]
+    gap = max(2, rows.shape[-1]//16)
+    step = rows.shape[-1]+gap
+    fig,ax = plt.subplots(figsize=(1.1*rows.shape[1], 1.1*len(rows)), layout='constrained')
+    ax.imshow(make_grid(rows.flatten(0, 1), rows.shape[1], gap, pad_value=255).permute(1, 2, 0))
+    for i in range(len(rows)): ax.add_patch(plt.Rectangle((gap/2-.5, i*step+gap/2-.5), step, step, fill=False, color='tab:orange', linewidth=3))
+    ax.set_xticks([.5*step, 1.5*step], ['query', 'nearest']); ax.set_yticks([]); ax.grid(False)
+    ax.xaxis.tick_top(); ax.tick_params(length=0)
+    for side in ax.spines.values(): side.set_visible(False)
     return fig
 
-# %% ../nbs/13_your_images.ipynb #c107
+# %% ../nbs/13_your_images.ipynb #c109
 def start_run(
     run:Run, # A new run, or one that was interrupted
     cbs=None, # More callbacks
@@ -412,8 +416,8 @@ def start_run(
         run.write('config', **asdict(run.config))
     return learn,labelled,resume
 
-# %% ../nbs/13_your_images.ipynb #c110
-def measure(
+# %% ../nbs/13_your_images.ipynb #c112
+def probe_features(
     encoder:nn.Module, # Pretrained
     untrained:nn.Module, # The same architecture with random weights
     labelled:DataLoaders|None, # As from `labelled_dls`
@@ -422,7 +426,7 @@ def measure(
     if labelled is None or not all(embed(encoder, dl)[0].isfinite().all() for dl in labelled): return None
     return compare_features(encoder, untrained.to(labelled.device), labelled).round(4).to_dict('index')
 
-# %% ../nbs/13_your_images.ipynb #c113
+# %% ../nbs/13_your_images.ipynb #c115
 def peak_memory_gb()->float: # `nan` where the system does not tell
     "The most memory this process has held so far"
     try: import resource
@@ -443,7 +447,7 @@ def write_results(
         plt.close(fig)
     save_encoder(run.path/'encoder', encoder, config.arch, learn.dls.size, trained=asdict(config), epochs=len(history))
 
-# %% ../nbs/13_your_images.ipynb #c115
+# %% ../nbs/13_your_images.ipynb #c117
 class FiniteLoss(Callback):
     "Stop a fit whose loss is no finite number any more, before anything is measured with it"
     order,message = 65,None # after the progress bar, as `CollapseGuard`
@@ -462,7 +466,7 @@ def why_stopped(
     "What the callback said that stopped the fit; `None` where none did"
     return first(o.message for o in learn.cbs if getattr(o, 'message', None))
 
-# %% ../nbs/13_your_images.ipynb #c118
+# %% ../nbs/13_your_images.ipynb #c120
 def pretrain(
     run:Run, # Where to leave the results; an interrupted run goes on where it was
     cbs=None, # More callbacks
@@ -475,13 +479,13 @@ def pretrain(
     with nullcontext() if bar else learn.no_bar():
         learn.fit_byol(config.epochs, config.lr, cbs=save, start_epoch=resume['epoch'] if resume else 0)
     write_results(run, learn, labelled, save.history)
-    probes = measure(learn.model.encoder, untrained, labelled)
+    probes = probe_features(learn.model.encoder, untrained, labelled)
     seconds = time.perf_counter()-start + (resume['seconds'] if resume else 0)
     return run.write('report', config=asdict(config), complete=len(save.history)==config.epochs, stopped=why_stopped(learn),
         epochs=len(save.history), seconds=round(seconds, 1), peak_memory_gb=round(peak_memory_gb(), 2), probes=probes, labelled=labelled is not None,
         classes=len(learn.dls.classes), history=save.history, versions=versions(), device=device_name())
 
-# %% ../nbs/13_your_images.ipynb #c142
+# %% ../nbs/13_your_images.ipynb #c144
 def evaluate(
     run:Run, # A run with an encoder and labelled images
     n:int|None=None, # At most so many images of each split; by default as many as the run trained on
@@ -494,7 +498,7 @@ def evaluate(
     set_seed(config.seed)
     untrained = create_encoder(config.arch, small=encoder.info['small'])
     encoder = encoder.to(dls.device)
-    probes = measure(encoder, untrained, dls)
+    probes = probe_features(encoder, untrained, dls)
     if probes is None: raise ValueError(f"The encoder in {run.path} gives features that are not finite numbers: train again with a lower lr.")
     learn = linear_eval_learner(dls, encoder, scale=source_policies(config.data, dls.size)[0].scale)
     with learn.no_bar(), learn.no_logging(): learn.fit_flat_cos(linear_epochs, pct_start=0.)

@@ -3,7 +3,6 @@ import os
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '') # the suite describes the CPU; name a card to test one
 os.environ.update(MPLBACKEND='Agg', OMP_NUM_THREADS='1', NO_ALBUMENTATIONS_UPDATE='1')
 
-from contextlib import contextmanager
 from pathlib import Path
 import pytest, torch
 from hypothesis import settings

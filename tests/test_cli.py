@@ -68,7 +68,7 @@ def test_without_out_a_run_gets_a_new_folder(tmp_path):
 
 def test_a_folder_of_ones_own_photos_works_without_labels(tmp_path, capsys):
     write_images(tmp_path/'photos', 24, suffix='jpg')
-    byol_pretrain(f'--data photos --arch tiny --bs 8 --size 24 --epochs 1 --out r'.split())
+    byol_pretrain('--data photos --arch tiny --bs 8 --size 24 --epochs 1 --out r'.split())
     assert sorted(o.name for o in (tmp_path/'r').iterdir())==FILES
     assert json.loads((tmp_path/'r'/'report.json').read_text())['probes'] is None
     refused(byol_evaluate, ['r'], 'no labels')

@@ -1,6 +1,7 @@
 "The embedded shapes, the loaders, and the promise that no test image is ever pretrained on"
+import warnings
 from functools import cache
-import shutil, numpy as np, pytest, torch
+import numpy as np, pytest, torch
 from fastai.data.external import fastai_path
 from fastai.vision.all import TensorImage
 from hypothesis import given, strategies as st
@@ -33,7 +34,8 @@ def test_the_ten_classes_are_balanced_and_labels_do_not_give_themselves_away():
     counts = torch.bincount(y, minlength=10)
     assert len(counts)==10 and counts.min()>140 and counts.max()<260 # 200 each, within four standard deviations
     means = x.float().mean((1, 2, 3))
-    assert max(means[y==c].mean() for c in range(10)) - min(means[y==c].mean() for c in range(10)) < .15*means.std()*10**.5, 'brightness does not tell the class'
+    by_class = torch.stack([means[y==c].mean() for c in range(10)])
+    assert by_class.max()-by_class.min() < means.std()/2, 'brightness does not tell the class'
 
 def test_other_seeds_give_other_images():
     assert not pixels(*[zip(make_shapes(300, 32, seed=0)[0])]) & pixels(*[zip(make_shapes(300, 32, seed=1)[0])])
@@ -59,7 +61,8 @@ def unlabelled(tmp_path): write_images(tmp_path/'flat', 10); write_images(tmp_pa
 def pets(tmp_path, monkeypatch):
     "The layout of `untar_data(URLs.PETS)`: the class is in the file name"
     for i,c in enumerate(('Abyssinian', 'great_pyrenees')):
-        for f in write_images(tmp_path/c, 15, seed=i).iterdir(): (tmp_path/'images').mkdir(exist_ok=True); f.rename(tmp_path/'images'/f"{c}_{int(f.stem.split('_')[1])}.png")
+        (tmp_path/'images').mkdir(exist_ok=True)
+        for f in write_images(tmp_path/c, 15, seed=i).iterdir(): f.rename(tmp_path/'images'/f"{c}_{int(f.stem.split('_')[1])}.png")
     monkeypatch.setattr(data, 'untar_data', lambda url: tmp_path)
     return 'pets'
 
@@ -117,8 +120,8 @@ def test_a_folder_needs_no_labels_and_is_searched_at_any_depth(unlabelled):
 
 def test_a_few_labelled_images_are_enough_to_say_how_many_there_are(tmp_path):
     "With so few files that chance keeps none of them apart, the images still have labels"
-    for i in range(2): shutil.copy(write_images(tmp_path/'x', 2, seed=i)/f'{i}_000.png', (tmp_path/'few'/f'c{i}').mkdir(parents=True) or tmp_path/'few'/f'c{i}'/'a.png')
-    try: dls = labelled_dls(tmp_path/'few', size=24)
+    for i,c in enumerate(('cat', 'dog')): write_images(tmp_path/c, 1, seed=i)
+    try: dls = labelled_dls(tmp_path, size=24)
     except ValueError as e: assert 'no labels' not in str(e)
     else: assert len(dls.valid.dataset)>0
 
@@ -177,12 +180,15 @@ def test_files_that_are_no_images_are_left_out_with_a_warning(by_class):
     with pytest.warns(UserWarning, match='could not be read and are left out'): dls = byol_dls(by_class, bs=4, size=24, valid_pct=0)
     with pytest.warns(UserWarning, match='could not be read and are left out'): test = labelled_dls(by_class, size=24).valid
     assert len(dls.train.dataset)+len(test.dataset)==40
-    src = load_source(by_class, 24, memory_gb=0)
+    with pytest.warns(UserWarning, match='could not be read'): src = load_source(by_class, 24, memory_gb=0)
     dl = data.ImageDL(src.train, 4, num_workers=0, after_batch=data.ToUnit())
-    assert sum(len(x) for x,_ in dl)==len(dls.train.dataset), 'read one by one, they are left out all the same'
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        assert sum(len(x) for x,_ in dl)==len(dls.train.dataset), 'read one by one, they are left out all the same'
 
-@pytest.mark.parametrize('kwargs, words', [(dict(bs=1), 'bs=1 is too small'), (dict(bs=300, n=100), 'bs=300 is larger than the 90 images'), (dict(n=0), 'at least one image'), (dict(size=3), 'size=3 is too small'),
-    (dict(valid_pct=1.), 'valid_pct=1.0 is a share'), (dict(source='cifar1'), "did you mean 'cifar10'"), (dict(source='no/such/folder'), "neither a known name .* nor a folder that exists")])
+@pytest.mark.parametrize('kwargs, words', [(dict(bs=1), 'bs=1 is too small'), (dict(bs=300, n=100), 'bs=300 is larger than the 90 images'),
+    (dict(n=0), 'at least one image'), (dict(size=3), 'size=3 is too small'), (dict(valid_pct=1.), 'valid_pct=1.0 is a share'),
+    (dict(source='cifar1'), "did you mean 'cifar10'"), (dict(source='no/such/folder'), "neither a known name .* nor a folder that exists")])
 def test_wrong_arguments_are_refused_in_a_sentence(kwargs, words):
     with pytest.raises(ValueError, match=words): byol_dls(**kwargs)
 

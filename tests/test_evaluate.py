@@ -116,7 +116,8 @@ def test_the_knn_probe_can_look_only_now_and_then():
 def test_the_linear_probe_is_scikit_learns_on_features_standardised_by_the_training_set():
     g = torch.Generator().manual_seed(0)
     y,yt = torch.randint(3, (150,), generator=g), torch.randint(3, (90,), generator=g)
-    x,xt = (torch.randn(len(o), 6, generator=g)*torch.tensor([1, 10, 100, .1, .01, 1]) + torch.nn.functional.one_hot(o, 6)*torch.tensor([1, 10, 100, .1, .01, 1]) for o in (y, yt))
+    scale = torch.tensor([1, 10, 100, .1, .01, 1]) # standardising must undo it
+    x,xt = ((torch.randn(len(o), 6, generator=g) + torch.nn.functional.one_hot(o, 6))*scale for o in (y, yt))
     m,s = x.numpy().mean(0), x.numpy().std(0)
     theirs = LogisticRegression(max_iter=1000).fit((x.numpy()-m)/s, y).score((xt.numpy()-m)/s, yt)
     ours = linear_probe((x, y), (xt, yt))

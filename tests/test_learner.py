@@ -2,7 +2,6 @@
 import math, numpy as np, pytest, torch
 from torch import nn
 from fastai.callback.training import GradientClip
-from fastai.vision.all import Callback
 from byol_fastai.learner import mixed_precision
 from conftest import Do, same, state, tiny_learner
 
@@ -15,10 +14,8 @@ def test_one_step_is_the_equation_written_out():
     model,views = learn.model, []
     was = {k: v.clone() for k,v in model.state_dict().items()}
     learn.add_cb(Do(99, before_batch=lambda cb: cb.training and views.append([v.clone() for v in cb.xb])))
-    class Once(Callback):
-        def after_batch(self):
-            if self.training: self.grown = state(self.model); self.learn.remove_cb(self); raise KeyboardInterrupt
-    once = Once()
+    def stop(cb): cb.grown = state(cb.model); raise KeyboardInterrupt
+    once = Do(99, after_batch=stop)
     with pytest.raises(KeyboardInterrupt): learn.fit(1, .1, cbs=once)
     other = tiny_learner(opt='sgd').model
     other.load_state_dict(was)
@@ -32,9 +29,9 @@ def test_one_step_is_the_equation_written_out():
     for name,p in other.named_parameters():
         if p.grad is None: continue
         torch.testing.assert_close(once.grown[name], p.detach()-.1*p.grad, rtol=1e-4, atol=1e-6)
-    for p,q,name in zip(other.target.parameters(), [*other.encoder.parameters(), *other.projector.parameters()], [k for k,_ in other.target.named_parameters()]):
-        torch.testing.assert_close(once.grown[f'target.{name}'], .9*p + .1*(q-.1*q.grad).detach(), rtol=1e-4, atol=1e-6)
-    assert learn.loss is not None
+    followed = [*other.encoder.parameters(), *other.projector.parameters()]
+    for (name,t),p in zip(other.target.named_parameters(), followed):
+        torch.testing.assert_close(once.grown[f'target.{name}'], .9*t + .1*(p-.1*p.grad).detach(), rtol=1e-4, atol=1e-6)
 
 @pytest.mark.parametrize('opt', ['adamw', 'sgd', 'lars'])
 def test_biases_and_batchnorm_get_no_weight_decay_and_the_rest_does(opt):
@@ -53,7 +50,7 @@ def test_lars_does_not_adapt_biases_and_batchnorm():
     learn.opt.opt.step()
     for g in gs:
         plain = [torch.allclose(p, was[p]-.1*.5, atol=1e-7) for p in g['params']]
-        assert all(plain) if g['weight_decay']==0 else not any(plain), 'weights step by their norm, biases by the learning rate'
+        assert all(plain) if g['weight_decay']==0 else not any(plain), 'weights step in proportion to their norm, biases do not'
 
 def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine_without_restart():
     learn = tiny_learner(n=64, predictor_lr_mult=10.) # 3 batches an epoch
@@ -75,9 +72,9 @@ def test_the_four_groups_are_encoder_and_projector_then_predictor():
 
 def test_a_fit_learns_and_its_loss_stays_in_0_to_8():
     learn = tiny_learner()
-    learn.fit_byol(8)
+    learn.fit_byol(10, 1e-2)
     losses = [o.item() for o in learn.recorder.losses]
-    assert all(0<=o<=8 for o in losses) and np.mean(losses[-4:]) < np.mean(losses[:4])-.1
+    assert all(0<=o<=8 for o in losses) and np.mean(losses[-4:]) < np.mean(losses[:4])/2
     assert list(learn.recorder.metric_names)==['epoch', 'train_loss', 'valid_loss', 'feature_std', 'effective_rank', 'time']
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit():
@@ -101,8 +98,9 @@ def test_mixed_precision_is_for_cards(): assert mixed_precision(torch.device('cp
 
 def test_wrong_settings_are_refused_in_a_sentence():
     learn = tiny_learner()
-    for kwargs,words in (dict(n_epoch=0), 'at least one epoch'),(dict(n_epoch=2, warmup=3), 'warmup=3 must lie between 0 and the 2 epochs'),(dict(n_epoch=1, lr=-1.), 'lr=-1.0 must be positive'):
-        with pytest.raises(ValueError, match=words): learn.fit_byol(**kwargs)
+    with pytest.raises(ValueError, match='at least one epoch'): learn.fit_byol(0)
+    with pytest.raises(ValueError, match='warmup=3 must lie between 0 and the 2 epochs'): learn.fit_byol(2, warmup=3)
+    with pytest.raises(ValueError, match='lr=-1.0 must be positive'): learn.fit_byol(1, -1.)
     with pytest.raises(ValueError, match="opt='adam' is not known"): tiny_learner(opt='adam')
     with pytest.raises(ValueError, match='cannot take images of 16 pixels'): tiny_learner(arch='vit_tiny_patch16_224')
     with pytest.raises(ValueError, match='n_features'): tiny_learner(arch=nn.Flatten())

@@ -1,5 +1,5 @@
 "Saved encoders, checkpoints, and runs that are interrupted and go on as if nothing had happened"
-import json, pickle, pytest, torch
+import pickle, pytest, torch
 from dataclasses import asdict
 from fastai.vision.all import Callback
 from safetensors.torch import load_file
