@@ -74,7 +74,7 @@ def test_a_fit_learns_and_its_loss_stays_in_0_to_8():
     learn = tiny_learner()
     learn.fit_byol(10, 1e-2)
     losses = [o.item() for o in learn.recorder.losses]
-    assert all(0<=o<=8 for o in losses) and np.mean(losses[-4:]) < np.mean(losses[:4])/2
+    assert all(0<=o<=8 for o in losses) and np.mean(losses[-4:]) < .75*np.mean(losses[:4])
     assert list(learn.recorder.metric_names)==['epoch', 'train_loss', 'valid_loss', 'feature_std', 'effective_rank', 'time']
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit():

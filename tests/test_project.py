@@ -37,7 +37,8 @@ def test_what_is_installed_is_what_settings_say():
 
 PUBLIC = '''make_shapes byol_dls labelled_dls ViewPolicy byol_policies AlbumentationsView BatchView TwoViews create_encoder MLPHead BYOL byol_loss
     BYOLLoss tau_cosine tau_linear tau_constant EMATarget feature_variance feature_std eigenspectrum condition_number effective_rank FeatureVariance
-    FeatureStd EffectiveRank CollapseGuard CollapseError byol_learner embed knn_predict KNNProbe linear_probe LinearEval fine_tune_learner label_efficiency save_encoder load_encoder'''.split()
+    FeatureStd EffectiveRank CollapseGuard CollapseError byol_learner embed knn_predict KNNProbe linear_probe LinearEval fine_tune_learner
+    label_efficiency save_encoder load_encoder'''.split()
 
 def test_every_public_name_comes_with_one_import_and_a_docstring():
     names = {}
