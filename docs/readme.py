@@ -23,6 +23,6 @@ def readme() -> str:
         else: parts += outputs(cell) if '#| echo: false' in cell.source else [f'```python\n{cell.source}\n```', *outputs(cell)]
     cfg = settings()
     text = '\n\n'.join(p.strip() for p in parts if p.strip() and '#| hide' not in p) + '\n'
-    return re.sub(r'\]\((\d\d_\w+\.ipynb)\)', lambda m: f"]({repository(cfg)}/blob/{cfg['branch']}/nbs/{m[1]})", text)
+    return re.sub(r'\]\((\d\d\w*\.ipynb)\)', lambda m: f"]({repository(cfg)}/blob/{cfg['branch']}/nbs/{m[1]})", text)
 
 if __name__ == '__main__': (ROOT/'README.md').write_text(readme(), encoding='utf-8')
