@@ -45,6 +45,11 @@ def test_a_new_fit_starts_a_new_schedule():
     learn.fit(2); learn.fit(1)
     assert learn.ema_target.taus == pytest.approx(cosine(2))
 
+def test_a_fit_that_goes_on_from_an_epoch_goes_on_with_the_schedule():
+    learn = ema_learner()
+    learn.fit(4, start_epoch=1)
+    assert learn.ema_target.taus == pytest.approx(cosine(8)[2:])
+
 @pytest.mark.parametrize('schedule, want', [('constant', [BASE]*4), ('linear', [.9, .925, .95, .975]), (lambda k, K: k/K, [0, .25, .5, .75])])
 def test_other_schedules_tick_alike(schedule, want):
     learn = ema_learner(schedule=schedule)
