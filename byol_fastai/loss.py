@@ -1,4 +1,4 @@
-"""Two lines of code say what BYOL wants. Every part of them is there for a reason, and you take each part away to see it.
+"""One number says how well the online network foresaw the target: why it looks at angles only, why the views are crossed, why one side gets no gradient, and why two terms are added.
 
 Docs: https://byol-fastai.github.io/byol_fastai/loss.html.md"""
 
@@ -7,28 +7,24 @@ Docs: https://byol-fastai.github.io/byol_fastai/loss.html.md"""
 # %% auto #0
 __all__ = ['byol_loss', 'BYOLLoss']
 
-# %% ../nbs/04_loss.ipynb #c003
-from torch import Tensor
+# %% ../nbs/04_loss.ipynb #c005
 from fastai.vision.all import *
 
-# %% ../nbs/04_loss.ipynb #c013
+# %% ../nbs/04_loss.ipynb #c017
 def byol_loss(
     p:Tensor, # Predictions of the online network [B,d]
-    z:Tensor, # Projections of the target network for the other view [B,d]; never gets a gradient
-)->Tensor: # Scalar in [0, 4], float32 or better
-    "Batch mean of `2 - 2 cos(p, z)`, the squared distance of the two directions (BYOL, equation 2)"
-    if p.shape!=z.shape: raise ValueError(f"Predictions {list(p.shape)} and targets {list(z.shape)} must have the same shape [B, d]: one target for every prediction.")
-    p,z = (F.normalize(o if o.dtype==torch.float64 else o.float(), dim=-1) for o in (p, z.detach()))
+    z:Tensor, # Projections of the target network [B,d]; never gets a gradient
+)->Tensor: # Scalar in [0, 4], float32
+    "Batch mean of 2 - 2 cos(p, z): the squared distance of the vectors scaled to length one (BYOL, equation 2)"
+    p,z = (F.normalize(o.float(), dim=-1) for o in (p, z.detach())) # float32: 16 bits are too coarse for cosines near 1
     return 2 - 2*(p*z).sum(-1).mean()
 
-# %% ../nbs/04_loss.ipynb #c036
+# %% ../nbs/04_loss.ipynb #c051
 class BYOLLoss(Module):
-    "The loss of a whole batch: each view predicts the target's projection of the other one (BYOL, section 3.1)"
+    "The two terms of BYOL, views crossed: each view's prediction against the target's projection of the *other* view, added"
     def forward(self,
-        preds:tuple, # The online network's predictions `(p1, p2)`, each [B,d]
-        z1:Tensor, # The target network's projection of view 1 [B,d]
-        z2:Tensor, # The target network's projection of view 2 [B,d]
+        preds:tuple, # Predictions `(p1, p2)`, each [B,d]
+        z1:Tensor, # Target projections of view 1 [B,d]
+        z2:Tensor, # Target projections of view 2 [B,d]
     )->Tensor: # Scalar in [0, 8]
-        "`byol_loss(p1, z2) + byol_loss(p2, z1)`"
-        p1,p2 = preds
-        return byol_loss(p1, z2) + byol_loss(p2, z1)
+        return byol_loss(preds[0], z2) + byol_loss(preds[1], z1)
