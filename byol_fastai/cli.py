@@ -154,7 +154,7 @@ def byol_pretrain(
     try: report = pretrain(run, [TimeLeft()] if bar else [TimeLeft(), SayRows()], bar)
     except KeyboardInterrupt:
         sys.exit(f"\nInterrupted. Go on with: byol_pretrain --resume {shlex.quote(str(run.path))}" if run.begun else "\nInterrupted before the first step: nothing was kept.")
-    if not report['complete']: raise CollapseError(f"Stopped after {report['epochs']} of {c.epochs} epochs ({report['stopped']}); what there is lies in {run.path}.")
+    if not report['complete']: raise CollapseError(f"Stopped after {report['epochs']} of {c.epochs} epochs. {report['stopped']} What there is lies in {run.path}.")
     show_report(run, report)
 
 # %% ../nbs/13b_command_line.ipynb #c055

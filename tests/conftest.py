@@ -13,7 +13,8 @@ from byol_fastai.all import TinyResNet, byol_dls, byol_learner, make_shapes
 ROOT = Path(__file__).resolve().parent.parent
 defaults.use_cuda = bool(os.environ['CUDA_VISIBLE_DEVICES'])
 torch.set_num_threads(1)
-settings.register_profile('suite', deadline=None, derandomize=True, max_examples=20, database=None, phases=[Phase.generate]) # examples are small: none shrinks
+settings.register_profile('suite', deadline=None, derandomize=True, max_examples=20, database=None,
+    phases=[Phase.generate]) # the examples are small as they are
 settings.load_profile('suite')
 
 @pytest.fixture(autouse=True)
