@@ -72,7 +72,7 @@ def create_encoder(
     known = tvm.list_models(tvm)
     if timm.is_model(arch):
         model = timm.create_model(arch, pretrained=pretrained, num_classes=0)
-        model.n_features = model.num_features
+        model.n_features = getattr(model, 'head_hidden_size', model.num_features) # some heads widen the features first
     elif arch in known: model = _torchvision_backbone(arch, pretrained)
     else:
         near = difflib.get_close_matches(arch, ['tiny', *timm.list_models(), *known], 3)
@@ -109,28 +109,21 @@ class MLPHead(nn.Sequential):
 # %% ../nbs/03_model.ipynb #c028
 class BYOL(nn.Module):
     "The online network, and the frozen copy of its encoder and projector that makes the targets (BYOL, figure 2)"
-    def __init__(self,
-        encoder:nn.Module, # [B,3,H,W] -> [B,n_features]
-        n_hidden:int=4096, # Width of the hidden layers of both heads
-        n_proj:int=256, # Length d of a projection
-    ):
+    def __init__(self, encoder:nn.Module, n_hidden:int=4096, n_proj:int=256): # `n_hidden`: width of both heads; `n_proj`: length d of a projection
         super().__init__()
         self.encoder = encoder
         self.projector = MLPHead(encoder.n_features, n_hidden, n_proj)
         self.predictor = MLPHead(n_proj, n_hidden, n_proj)
         self.target = deepcopy(nn.Sequential(self.encoder, self.projector)).requires_grad_(False)
-
     def forward(self, v1, v2):
         "Predictions `(p1, p2)`, each [B,d], for the views [B,3,H,W]"
         z1,z2 = (self.projector(self.encoder(v)) for v in (v1, v2))
         self.projections = z1.detach(),z2.detach() # for the metrics of collapse, which then need no pass of their own
         return self.predictor(z1),self.predictor(z2)
-
     @torch.no_grad()
     def targets(self, v1, v2):
         "The target network's projections `(z1, z2)`, each [B,d], without gradient"
         return self.target(v1),self.target(v2)
-
     @torch.no_grad()
     def update_target(self, tau):
         "Move the target towards the online network: `target <- tau*target + (1-tau)*online` (BYOL, equation 1)"
