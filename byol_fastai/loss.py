@@ -14,9 +14,9 @@ from fastai.vision.all import *
 def byol_loss(
     p:Tensor, # Predictions of the online network [B,d]
     z:Tensor, # Projections of the target network [B,d]; never gets a gradient
-)->Tensor: # Scalar in [0, 4], float32
+)->Tensor: # Scalar in [0, 4], float32, or float64 where it is given float64
     "Batch mean of 2 - 2 cos(p, z): the squared distance of the vectors scaled to length one (BYOL, equation 2)"
-    p,z = (F.normalize(o.float(), dim=-1) for o in (p, z.detach())) # float32: 16 bits are too coarse for cosines near 1
+    p,z = (F.normalize(o if o.dtype==torch.float64 else o.float(), dim=-1) for o in (p, z.detach())) # 16 bits are too coarse for cosines near 1
     return 2 - 2*(p*z).sum(-1).mean()
 
 # %% ../nbs/04_loss.ipynb #c051
