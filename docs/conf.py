@@ -1,34 +1,66 @@
 "Settings of Sphinx; `docs/build.py` writes the sources that it renders."
-import sys
+import re, sys
 from pathlib import Path
+from docutils import nodes
 
 sys.path.insert(0, str(Path(__file__).parent))
+from links import external, own
+from reference import source_url
 from stamp import repository, settings, site
 
 cfg = settings()
 project, author, copyright, release = cfg['repo'], cfg['author'], cfg['author'], cfg['version']
-extensions = ['myst_nb', 'sphinx.ext.mathjax', 'sphinx_design', 'sphinx_copybutton']
-exclude_patterns = ['_build']
+extensions = ['myst_nb', 'sphinx.ext.mathjax', 'sphinx.ext.linkcode', 'sphinx_design', 'sphinx_copybutton']
 nitpicky = True
-nitpick_ignore_regex = [('py:class', r'.*')]  # annotations name classes of libraries that publish no inventory we may fetch
-python_use_unqualified_type_names = True
 add_module_names = False
+python_maximum_signature_line_length = 90
+python_display_short_literal_types = True
+toc_object_entries_show_parents = 'hide'
 
 nb_execution_mode = 'off'
 nb_merge_streams = True
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'fieldlist', 'attrs_inline', 'deflist']
 myst_heading_anchors = 3
 mathjax_path = 'mathjax/tex-svg.js'
+copybutton_exclude = '.linenos, .gp, .go'
 
 html_theme = 'sphinx_book_theme'
 html_title = project
 html_baseurl = site(cfg)
 html_static_path = ['_static']
+html_css_files = ['site.css']
 html_favicon = '_static/favicon.svg'
 html_show_sphinx = False
 html_show_search_summary = False
 html_copy_source = True
-html_show_sourcelink = False
 html_context = {'default_mode': 'auto'}
-html_theme_options = dict(repository_url=repository(cfg), repository_branch=cfg['branch'], path_to_docs='nbs', use_repository_button=True,
-    use_download_button=True, use_source_button=False, navbar_persistent=[], show_toc_level=2, launch_buttons=dict(colab_url='https://colab.research.google.com'))
+html_theme_options = dict(repository_url=repository(cfg), repository_branch=cfg['branch'], path_to_docs='nbs', use_repository_button=True, use_source_button=True,
+    use_download_button=True, navbar_persistent=[], show_toc_level=2, launch_buttons=dict(colab_url='https://colab.research.google.com'))
+
+def linkcode_resolve(domain: str, info: dict) -> str | None:
+    "What `[source]` beside a name leads to"
+    return source_url(f"{info['module']}.{info['fullname']}")
+
+def elsewhere(app, env, node, content):
+    "A name that the page's own module does not have: one of another module, or of another project"
+    name = node['reftarget']
+    if name in own(): return env.get_domain('py').resolve_xref(env, node['refdoc'], app.builder, 'obj', own()[name], node, content)
+    url = external(name)
+    return nodes.reference('', '', content, internal=False, refuri=url, reftitle=name) if url else None
+
+def head(app, page, template, context, doctree):
+    "What search engines and social networks show; buttons that only a notebook can have"
+    says = next((o.astext() for o in doctree.findall(nodes.block_quote)), cfg['description']) if doctree else cfg['description']
+    title = re.sub('<.*?>', '', context.get('title') or project)
+    for name,value in (('og:title', title), ('og:description', says), ('og:image', f'{site(cfg)}_static/social.png'), ('og:url', f'{site(cfg)}{page}.html'), ('og:type', 'website')):
+        context['metatags'] = context.get('metatags', '') + f'<meta property="{name}" content="{app.builder.templates.environment.filters["e"](value)}" />\n'
+    notebook = app.env.doc2path(page).suffix=='.ipynb' if doctree else False
+    keep = context.get('header_buttons', []) if notebook else [o for o in context.get('header_buttons', []) if o.get('label') not in ('download-buttons', 'source-buttons')]
+    for button in keep:
+        for o in button.get('buttons', []):
+            if 'url' in o: o['url'] = o['url'].removesuffix('?plain=1')
+    context['header_buttons'] = keep
+
+def setup(app):
+    app.connect('missing-reference', elsewhere)
+    app.connect('html-page-context', head, priority=900)

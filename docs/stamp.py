@@ -42,6 +42,7 @@ def stamp(text: str, name: str) -> str:
     cpu, gpu = minutes(name, 'cpu'), minutes(name, 'gpu')
     takes = f"**Takes** {f'{cpu} on CPU' if cpu else '? min on CPU'}, {f'{gpu} on a T4' if gpu else 'not yet run on a T4'}."
     text = re.sub(r'\*\*Takes\*\* .*? on CPU, .*? on a T4\.', lambda m: takes, text)
+    text = re.sub(r'\[documentation site\]\([^)]*\)', lambda m: f'[documentation site]({site(settings())})', text)
     return re.sub(r'git\+https://github\.com/[\w.-]+/[\w.-]+', lambda m: f'git+{repository(settings())}', text)
 
 def stamp_notebook(path: Path) -> bool:

@@ -1,0 +1,75 @@
+"Notebooks as pages: what a reader of the site shall see of them, in the Markdown of MyST."
+import re
+from pathlib import Path
+import nbformat
+from stamp import ROOT
+from links import link, lesson_of, modules
+
+PARTS = {'Part I: build BYOL': range(0, 9), 'Part II: understand it': range(9, 12), 'Part III: use it': range(12, 100)}
+
+def lessons() -> list:
+    "All lessons there are, in order"
+    return sorted((ROOT/'nbs').glob('[0-9][0-9]*.ipynb'), key=lambda o: re.match(r'(\d+)(\w?)', o.stem).groups())
+
+def short_titles() -> dict:
+    "How the map of the course in the index calls its lessons"
+    text = '\n'.join(c.source for c in nbformat.read(ROOT/'nbs'/'index.ipynb', 4).cells)
+    return {file: title for title,file in re.findall(r'\[(\d\d\w? [^\]]+)\]\((\w+)\.ipynb\)', text)}
+
+def short_title(path: Path) -> str:
+    "Title for the sidebar: from the map of the course, else the number and the first words of the notebook's own title"
+    title = re.search(r'^# (.+)$', nbformat.read(path, 4).cells[0].source, re.M)[1]
+    return short_titles().get(path.stem) or f"{path.stem.split('_')[0]} {title.split(':')[0]}"
+
+def toctrees(reference: list) -> str:
+    "The sidebar: the course in its parts, then `reference`"
+    trees = [(part, [f'{short_title(p)} <{p.stem}>' for p in lessons() if int(p.stem[:2]) in numbers]) for part,numbers in PARTS.items()]
+    return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', f':caption: "{caption}"', '', *pages, '```']) for caption,pages in [*trees, ('Reference', reference)] if pages)
+
+# --- markdown
+
+def dropdowns(text: str) -> str:
+    "Folded answers, in the theme's own form"
+    text = re.sub(r'<details><summary>(.*?)</summary>', r'::::{dropdown} \1\n', text)
+    return text.replace('</details>', '\n::::')
+
+def prose(text: str, seen: set) -> str:
+    "A cell of text: no badges and comments, answers that unfold, everything linked that can be"
+    text = re.sub(r'<!-- badges -->(\n\[!\[.*)?\n?', '', text)
+    return dropdowns(link(re.sub(r'(?s)<!--.*?-->', '', text), seen))
+
+def module_line(path: Path) -> str:
+    "The line below the title that leads to the reference"
+    module = next((m for m in modules() if lesson_of(m)==path), None)
+    return f'\n\nBuilds {{py:mod}}`byol_fastai.{module}`.\n' if module else ''
+
+# --- code
+
+def directives(source: str) -> list: return re.findall(r'^#\|\s*(.+?)\s*$', source, re.M)
+
+TAGS = {'echo: false': 'remove-input', 'output: false': 'remove-output', 'code-fold: true': 'hide-input'}
+
+def shown(cell) -> bool:
+    "Not what is hidden, what is only exported, and what only Colab needs"
+    first = {o.split()[0] for o in directives(cell.source)}
+    return bool(cell.source.strip()) and not first & {'hide', 'export', 'default_exp'} and "'google.colab' in sys.modules" not in cell.source
+
+def code(cell):
+    "A cell of code without directives, which become tags"
+    cell.metadata['tags'] = [TAGS[o] for o in directives(cell.source) if o in TAGS]
+    alt = next((o.removeprefix('fig-alt: ') for o in directives(cell.source) if o.startswith('fig-alt: ')), None)
+    if alt: cell.metadata['mystnb'] = {'image': {'alt': alt}}
+    cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n')
+    for o in cell.outputs: o.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
+    return cell
+
+def page(path: Path):
+    "The notebook as the site shows it"
+    nb,seen = nbformat.read(path, 4), set()
+    nb.cells = [c for c in nb.cells if c.cell_type=='markdown' or shown(c)]
+    for c in nb.cells:
+        if c.cell_type=='markdown': c.source = prose(c.source, seen)
+        else: code(c)
+    nb.cells[0].source += module_line(path)
+    nb.metadata = nbformat.from_dict({'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}, 'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
+    return nb
