@@ -21,6 +21,6 @@ setup(
     packages=find_packages(include=['byol_fastai*']),
     package_data={'byol_fastai': ['results/*.json']},
     install_requires=lines('requirements'),
-    extras_require={'dev': lines('dev_requirements'), 'scale': lines('scale_requirements')},
+    extras_require={o: lines(f'{o}_requirements') for o in ('dev', 'scale', 'bench')},
     entry_points={'console_scripts': lines('console_scripts')},
 )

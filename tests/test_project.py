@@ -29,7 +29,7 @@ def test_what_is_installed_is_what_settings_say():
     assert m['Version']==cfg['version']==byol_fastai.__version__ and m['Summary']==cfg['description'] and m['Requires-Python']==f">={cfg['min_python']}"
     def plain(texts): return {str(Requirement(o)) for o in texts}
     installed = [Requirement(o) for o in md.requires(cfg['lib_name'])]
-    for extra,key in (None, 'requirements'),('dev', 'dev_requirements'),('scale', 'scale_requirements'):
+    for extra,key in (None, 'requirements'),*((o, f'{o}_requirements') for o in ('dev', 'scale', 'bench')):
         here = [o for o in installed if (o.marker is None if extra is None else f'extra == "{extra}"' in str(o.marker))]
         assert plain(re.sub(r'\s*;.*', '', str(o)) for o in here)==plain(lines(key)), 'install again'
     scripts = {f'{o.name} = {o.value}' for o in md.distribution(cfg['lib_name']).entry_points if o.group=='console_scripts'}
