@@ -135,7 +135,15 @@ def denormalise(
 # %% ../nbs/01_data.ipynb #c083
 class ImageDL(TfmdDL):
     "Batches `(x, y)` on `device`: cut out of an `ImageArray` in one go, or read from `ImageFiles` by workers"
-    def __init__(self, dataset, bs:int=64, shuffle:bool=False, num_workers:int|None=None, device=None, classes:list=None, **kwargs):
+    def __init__(self,
+        dataset, # An `ImageArray`, or `ImageFiles`
+        bs:int=64, # Images in a batch
+        shuffle:bool=False, # Another order in every pass
+        num_workers:int|None=None, # Processes that read files; by default one for each core, at most 16
+        device=None, # Where the batches shall lie; by default the GPU where there is one
+        classes:list=None, # Class names, in the order of the labels
+        **kwargs # Passed on to `TfmdDL`
+    ):
         self.classes = classes
         device = torch.device(device or default_device())
         if isinstance(dataset, ImageArray): dataset,num_workers = dataset.to(device),0
@@ -154,7 +162,7 @@ def show_batch(self:ImageDL,
     b:tuple|None=None, # A batch `(x, y)` of this loader; by default the next one
     max_n:int=9, # At most so many images
     ncols:int|None=None, # Images in a row
-    **kwargs
+    **kwargs # Passed on to `show_images`
 ):
     "The first images of a batch, each under its label"
     x,y = self.one_batch() if b is None else b
@@ -168,7 +176,7 @@ def plain_dl(
     size:int, # Side of what the encoder sees, pixels
     bs:int=256, # Images in a batch
     device=None, # Where the batches shall lie; by default the GPU where there is one
-    **kwargs
+    **kwargs # Passed on to `ImageDL`
 )->ImageDL: # Normalised `x` [B,3,size,size] and labels [B], in the order of the data set
     "Images as an encoder wants to see them when it is used: not augmented, the middle of each, normalised"
     return ImageDL(dataset, bs, device=device, after_batch=[ToUnit(size), Normalize.from_stats(MEAN, STD, cuda=False)], **kwargs)

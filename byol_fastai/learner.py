@@ -20,7 +20,7 @@ from .collapse import *
 
 # %% ../nbs/07_learner.ipynb #c031
 def byol_splitter(
-    model:BYOL,
+    model:BYOL, # Its target is frozen and left out
 )->list: # Four lists of parameters
     "The trainable parameters in four groups: encoder and projector, then predictor; of each the weights first, then biases and BatchNorm"
     def weights_and_rest(*modules):
