@@ -13,13 +13,14 @@ from fastai.vision.all import *
 # %% ../nbs/04_loss.ipynb #c017
 def byol_loss(
     p:Tensor, # Predictions of the online network [B,d]
-    z:Tensor, # Projections of the target network [B,d]; never gets a gradient
+    z:Tensor, # Projections of the target network for the other view [B,d]; never gets a gradient
 )->Tensor: # Scalar in [0, 4], float32, or float64 where it is given float64
     "Batch mean of 2 - 2 cos(p, z): the squared distance of the vectors scaled to length one (BYOL, equation 2)"
+    if p.shape!=z.shape: raise ValueError(f"Predictions {list(p.shape)} and targets {list(z.shape)} must have the same shape [B, d]: one target for every prediction.")
     p,z = (F.normalize(o if o.dtype==torch.float64 else o.float(), dim=-1) for o in (p, z.detach())) # 16 bits are too coarse for cosines near 1
     return 2 - 2*(p*z).sum(-1).mean()
 
-# %% ../nbs/04_loss.ipynb #c051
+# %% ../nbs/04_loss.ipynb #c053
 class BYOLLoss(Module):
     "The two terms of BYOL, views crossed: each view's prediction against the target's projection of the *other* view, added"
     def forward(self,
