@@ -22,10 +22,10 @@ WRITTEN = 'cheatsheet glossary cite'.split() # pages that stand in this folder, 
 
 def sources(to: Path):
     "Write all that Sphinx reads"
-    pages = ['cheatsheet', 'results', *[f'{m} <{page_name(m)}>' for m in modules()], 'All names <all>', 'glossary', 'references', 'cite']
+    more = {'At hand': ['cheatsheet', 'results', 'glossary', 'references', 'cite'], 'Reference': [*[f'{m} <{page_name(m)}>' for m in modules()], 'All names <all>', 'Index <genindex>']}
     for path in [ROOT/'nbs'/'index.ipynb', ROOT/'nbs'/'all.ipynb', *lessons()]:
         nb = page(path)
-        for stem,extra in ('index', toctrees(pages)),('all', index_table()):
+        for stem,extra in ('index', toctrees(more)),('all', index_table()):
             if path.stem==stem: nb.cells.append(nbformat.v4.new_markdown_cell(extra))
         nbformat.write(nb, to/path.name)
     texts = {page_name(m): module_page(m) for m in modules()} | {'results': results(), 'references': references()}
@@ -33,7 +33,7 @@ def sources(to: Path):
     for name in WRITTEN:
         text = (DOCS/f'{name}.md').read_text(encoding='utf-8')
         for key,value in dict(version=cfg['version'], author=cfg['author'], repository=repository(cfg)).items(): text = text.replace(f'@{key}@', value)
-        texts[name] = link(re.sub(r'^\.\. also .*\n', '', text, flags=re.M))
+        texts[name] = link(re.sub(r'^\.\. also .*\n', '', text, flags=re.M), set() if name=='cheatsheet' else None)
     for name,text in texts.items(): (to/f'{name}.md').write_text(text, encoding='utf-8')
     shutil.copytree(DOCS/'_static', to/'_static')
 

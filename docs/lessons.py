@@ -21,10 +21,10 @@ def short_title(path: Path) -> str:
     title = re.search(r'^# (.+)$', nbformat.read(path, 4).cells[0].source, re.M)[1]
     return short_titles().get(path.stem) or f"{path.stem.split('_')[0]} {title.split(':')[0]}"
 
-def toctrees(reference: list) -> str:
-    "The sidebar: the course in its parts, then `reference`"
+def toctrees(more: dict) -> str:
+    "The sidebar: the course in its parts, then `more`"
     trees = [(part, [f'{short_title(p)} <{p.stem}>' for p in lessons() if int(p.stem[:2]) in numbers]) for part,numbers in PARTS.items()]
-    return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', f':caption: "{caption}"', '', *pages, '```']) for caption,pages in [*trees, ('Reference', reference)] if pages)
+    return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', f':caption: "{caption}"', '', *pages, '```']) for caption,pages in [*trees, *more.items()] if pages)
 
 # --- markdown
 
@@ -36,12 +36,13 @@ def dropdowns(text: str) -> str:
 def prose(text: str, seen: set) -> str:
     "A cell of text: no badges and comments, answers that unfold, everything linked that can be"
     text = re.sub(r'<!-- badges -->(\n\[!\[.*)?\n?', '', text)
-    return dropdowns(link(re.sub(r'(?s)<!--.*?-->', '', text), seen))
+    text,references,papers = re.sub(r'(?s)<!--.*?-->', '', text).partition('## References\n')
+    return dropdowns(link(text, seen) + references + link(papers))
 
-def module_line(path: Path) -> str:
-    "The line below the title that leads to the reference"
+def builds(path: Path) -> str:
+    "What leads from a lesson to the reference of its module"
     module = next((m for m in modules() if lesson_of(m)==path), None)
-    return f'\n\nBuilds {{py:mod}}`byol_fastai.{module}`.\n' if module else ''
+    return f' **Builds** {{py:mod}}`byol_fastai.{module}`.' if module else ''
 
 # --- code
 
@@ -70,6 +71,6 @@ def page(path: Path):
     for c in nb.cells:
         if c.cell_type=='markdown': c.source = prose(c.source, seen)
         else: code(c)
-    nb.cells[0].source += module_line(path)
+    nb.cells[0].source = re.sub(r'^\*\*Needs\*\* .+', lambda m: m[0]+builds(path), nb.cells[0].source, flags=re.M)
     nb.metadata = nbformat.from_dict({'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}, 'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
     return nb

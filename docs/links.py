@@ -116,7 +116,7 @@ def terms() -> dict:
         elif re.match(r'\w', line): term = line; res |= {term: term, term+'s': term}
     return res
 
-KEEP = re.compile(r'```(?!\{glossary\}).*?```|~~~.*?~~~|\$\$.*?\$\$|^#{1,6} .*?$|!?\[[^\]]*\]\([^)]*\)|\{[\w:]+\}`[^`]*`|<[^>\n]+>|\$[^$\n]+\$|^\|[-:| ]+\|$', re.S|re.M)
+KEEP = re.compile(r'```(?!\{glossary\}).*?```|~~~.*?~~~|\$\$.*?\$\$|^#{1,6} .*?$|^> .*?$|!?\[[^\]]*\]\([^)]*\)|\{[\w:]+\}`[^`]*`|<[^>\n]+>|\$[^$\n]+\$|^\|[-:| ]+\|$', re.S|re.M)
 CODE = re.compile(r'(?<!`)`([^`\n]+)`(?!`)')
 
 def outside(text: str, change) -> str:
@@ -148,7 +148,7 @@ def link_terms(text: str, seen: set) -> str:
         if term in seen: return m[0]
         seen.add(term)
         return f'{{term}}`{m[1]} <{term}>`'
-    def prose(o): return ''.join(part if part.startswith('`') else find.sub(role, part) for part in re.split(r'(`[^`\n]+`)', o))
+    def prose(o): return ''.join(part if part[:1] in '`*' else find.sub(role, part) for part in re.split(r'(`[^`\n]+`|(?<!\*)\*[^*\n]+\*(?!\*))', o)) # code and titles stay
     return outside(text, prose)
 
 def link(text: str, seen: set = None) -> str:

@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 import nbformat
 from fastcore.docments import docments
-from links import external, lesson_of, link, members, public
+from links import external, lesson_of, link, members, own, public
 from stamp import ROOT, repository, settings
 from byol_fastai._modidx import d as index
 
@@ -119,8 +119,7 @@ def source_url(full: str) -> str | None:
     if inspect.isclass(obj) or inspect.isfunction(plain(obj)):
         lines,start = inspect.getsourcelines(plain(obj))
         return f'{url}#L{start}-L{start+len(lines)-1}'
-    at = next((i for i,line in enumerate((ROOT/file).read_text(encoding='utf-8').splitlines(), 1) if re.match(rf'([\w, ]*\b)?{name}\b[\w, ]*=', line)), None)
-    return f'{url}#L{at}' if at else url
+    return f'{url}#L{assignments(module)[name][2]}' if name else url
 
 @cache
 def sections(module: str) -> list:
@@ -137,7 +136,7 @@ def built(module: str, name: str) -> str:
     what = rf'^def {method}\((self|cls):{cls}\b' if cls else rf'^(class|def) {name}\b|^([\w, ]*\b)?{name}\b[\w, ]*='
     heading = next((h for h,code in sections(module) if re.search(r'^#\| exports?', code, re.M) and re.search(what, code, re.M)), '')
     lesson,number = lesson_of(module), lesson_of(module).stem.split('_')[0]
-    return f'[Lesson {number}{": "+heading if heading else ""}]({lesson.name}{"#"+slug(heading) if heading else ""})'
+    return f'Built in [lesson {number}{", "+heading if heading else ""}]({lesson.name}{"#"+slug(heading) if heading else ""}).'
 
 def slug(heading: str) -> str:
     "The anchor that MyST gives a heading"
@@ -153,18 +152,29 @@ def signature(obj) -> str:
     anno,_ = returned(obj)
     return f"({', '.join(args)})" + (f' -> {anno}' if anno else '')
 
-def safe(text: str) -> str: return re.sub(r'([\\*_<>\[\]$])', r'\\\1', text)
+def safe(text: str) -> str:
+    "Plain text as Markdown, in which only code in backticks stays what it is"
+    return ''.join(o if o.startswith('`') else re.sub(r'([\\*_<>\[\]$])', r'\\\1', o) for o in re.split(r'(`[^`]+`)', text))
+
+def typed(anno: str) -> str:
+    "An annotation, each of its names a link"
+    def role(m): return f'{{py:obj}}`{m[0]} <{own().get(m[0], m[0])}>`' if m[0] in own() or external(m[0]) else f'`{m[0]}`'
+    return re.sub(r'[A-Za-z_][\w.]*', role, anno)
+
+def table(head: list, rows: list) -> list:
+    "A table without the columns in which nothing stands"
+    used = [i for i in range(len(head)) if any(row[i] for row in rows)]
+    line = lambda cells: '| ' + ' | '.join(cells[i].replace('|', r'\|') for i in used) + ' |'
+    return [line(head), '|'+'---|'*len(used), *map(line, rows), ''] if rows else []
 
 def fields(obj) -> list:
     "Parameters, result and errors"
-    rows = []
-    for n,anno,_,note in parameters(obj):
-        if note or anno: rows.append(f':param {n}: {link(note)}')
-        if anno: rows.append(f":type {n.strip('*')}: {anno}")
+    rows = [(f'`{n}`', typed(anno), f'`{default}`' if default else '', link(note)) for n,anno,default,note in parameters(obj)]
     anno,note = returned(obj)
-    if note and not inspect.isclass(obj): rows.append(f':returns: {link(note)}')
-    if anno and not inspect.isclass(obj): rows.append(f':rtype: {anno}')
-    return rows + [f':raises {kind}: *{safe(text)}*' for kind,text in errors(obj)]
+    lines = table(['parameter', 'type', 'default', 'what it is'], rows)
+    if anno or note: lines += ['**Returns** ' + ': '.join(filter(None, (typed(anno), link(note)))), '']
+    if errors(obj): lines += ['**Raises**', '', *[f'- {typed(kind)}: “{safe(text)}”' for kind,text in errors(obj)], '']
+    return lines
 
 def entry(kind: str, full: str, obj, inner: list = (), options: list = ()) -> list:
     "One object as a directive"
@@ -186,13 +196,29 @@ def class_entry(o) -> list:
     kind = 'exception' if issubclass(o.obj, BaseException) else 'class'
     return entry(kind, o.full, o.obj, [*inner, built(o.module, o.name), ''])
 
+@cache
+def assignments(module: str) -> dict:
+    "The statement that makes each constant, as it stands in the source with the comments around it"
+    text = (ROOT/'byol_fastai'/f'{module}.py').read_text(encoding='utf-8')
+    res,lines = {},text.splitlines()
+    for node in ast.parse(text).body:
+        for name in (o.id for t in getattr(node, 'targets', ()) for o in ast.walk(t) if isinstance(o, ast.Name)):
+            beside,above = lines[node.end_lineno-1].partition(' # ')[2], lines[node.lineno-2]
+            res[name] = ast.get_source_segment(text, node), beside or (above[2:] if re.match('# (?!%%)', above) else ''), node.lineno
+    return res
+
+def comment(o) -> str:
+    "What stands beside or above a constant"
+    note = assignments(o.module)[o.name][1]
+    return note[:1].upper() + note[1:]
+
 def data_entry(o) -> list:
-    "A constant with its value and the comment beside it"
-    text = (ROOT/'byol_fastai'/f'{o.module}.py').read_text(encoding='utf-8')
-    m = re.search(rf'^(?:# (.+)\n)?(?:[\w, ]*\b)?{o.name}\b[\w, ]*=.*?(?:  ?# (.+))?$', text, re.M)
-    note,value = (m and (m[2] or m[1])) or '', '' if isinstance(o.obj, Path) else repr(o.obj)
+    "A constant with its value, or where that is long, as it stands in the source"
     kind = next(c.__name__ for c in type(o.obj).__mro__ if external(c.__name__))
-    return ['::::{py:data} '+o.name, f':type: {kind}', *([f':value: {value}'] if 0<len(value)<200 else []), '', link(note[:1].upper()+note[1:]), '', built(o.module, o.name), '', '::::', '']
+    value,source = repr(o.obj), assignments(o.module)[o.name][0]
+    short = len(value)<80 and not isinstance(o.obj, Path)
+    long = [] if short else ['```python', source, '```', '']
+    return ['::::{py:data} '+o.name, f':type: {kind}', *([f':value: {value}'] if short else []), '', link(comment(o)), '', *long, built(o.module, o.name), '', '::::', '']
 
 def any_entry(o) -> list:
     if inspect.isclass(o.obj): return class_entry(o)
@@ -201,8 +227,8 @@ def any_entry(o) -> list:
 
 def says(o) -> str:
     "The first sentence about a name"
-    doc = inspect.getdoc(o.obj) if callable(o.obj) or isinstance(o.obj, property) else ''
-    return link(re.split(r'(?<=[a-z)`])[.;:] ', doc or '')[0].replace('|', r'\|').replace('\n', ' '))
+    doc = inspect.getdoc(o.obj) if callable(o.obj) or isinstance(o.obj, property) else comment(o)
+    return link(re.split(r'(?<=[a-z)`])[.;:] ', doc or '')[0].replace('\n', ' '))
 
 def of(module: str) -> list: return [o for o in public().values() if o.module==module]
 
@@ -210,11 +236,11 @@ def module_page(module: str) -> str:
     "The reference of one module"
     lesson = lesson_of(module)
     doc = import_module(f'byol_fastai.{module}').__doc__.split('\n')[0]
-    table = ['| name | |', '|---|---|', *[f'| {{py:obj}}`{o.name} <{o.full}>` | {says(o)} |' for o in of(module)]]
-    head = [f'# {module}', '', f'```{{py:module}} byol_fastai.{module}', '```', '', f'> {doc}', '', f'Built in [lesson {lesson.stem.split("_")[0]}]({lesson.name}). `from byol_fastai.{module} import *`, or `from byol_fastai.all import *` for the whole library.', '', *table, '']
+    names = table(['name', 'what it is'], [(f'{{py:obj}}`{o.name} <{o.full}>`', says(o)) for o in of(module)])
+    head = [f'# {module}', '', f'```{{py:module}} byol_fastai.{module}', '```', '', f'> {doc}', '', f'Built in [lesson {lesson.stem.split("_")[0]}]({lesson.name}). `from byol_fastai.{module} import *`, or `from byol_fastai.all import *` for the whole library.', '', *names]
     return '\n'.join([*head, *[line for o in of(module) for line in any_entry(o)]])
 
 def index_table() -> str:
     "Every public name in alphabetical order"
-    rows = sorted(public().values(), key=lambda o: o.name.lower())
-    return '\n'.join(['## Every name', '', '| name | | module |', '|---|---|---|', *[f'| {{py:obj}}`{o.name} <{o.full}>` | {says(o)} | {{py:mod}}`{o.module} <byol_fastai.{o.module}>` |' for o in rows]])
+    rows = [(f'{{py:obj}}`{o.name} <{o.full}>`', says(o), f'{{py:mod}}`{o.module} <byol_fastai.{o.module}>`') for o in sorted(public().values(), key=lambda o: o.name.lower())]
+    return '\n'.join(['## Every name', '', *table(['name', 'what it is', 'module'], rows), 'Methods too are in the [index](genindex).'])
