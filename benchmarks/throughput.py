@@ -12,7 +12,7 @@ import torch
 from fastai.vision.all import AMPMode, DataLoaders, set_seed
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
-from byol_fastai.all import (BYOL, AlbumentationsView, BatchView, BYOLLoss, ImageArray, ImageDL, ToUnit, byol_learner, byol_optimizer, byol_policies,
+from byol_fastai.all import (BYOL, AlbumentationsView, BatchView, BYOLLoss, ImageArray, ImageDL, TinyResNet, ToUnit, byol_learner, byol_optimizer, byol_policies,
     byol_splitter, create_encoder, load_source, mixed_precision)
 from byol_fastai.course import record
 from timing import command, interleaved, present, ratio, set_threads
@@ -30,12 +30,13 @@ class Task:
     n_hidden: int = 256
     n_proj: int = 64
     device: str = 'cpu'
+    width: int = 24 # of the small encoder
 
     @property
     def policies(self) -> tuple: return byol_policies(self.x.shape[-1])
     def encoder(self): # the same weights for everybody
         set_seed(0)
-        return create_encoder(self.arch, small=self.arch.startswith('resnet')).to(self.device)
+        return (TinyResNet(self.width) if self.arch == 'tiny' else create_encoder(self.arch, small=self.arch.startswith('resnet'))).to(self.device)
     def networks(self) -> BYOL: return BYOL(self.encoder(), self.n_hidden, self.n_proj).to(self.device)
     def sgd(self, module): return torch.optim.SGD([p for p in module.parameters() if p.requires_grad], LR, MOMENTUM, weight_decay=DECAY)
     def autocast(self):
@@ -195,14 +196,18 @@ def main(argv=None):
     parser.add_argument('--n', type=int, default=1536, help='images in an epoch')
     parser.add_argument('--bs', type=int, default=128)
     parser.add_argument('--size', type=int, default=32)
+    parser.add_argument('--widths', type=int, nargs='+', default=[24, 8], help='of the small encoder; the narrower it is, the more the views weigh')
     parser.add_argument('--threads', type=int, default=2, help='of torch')
     parser.add_argument('--workers', type=int, nargs='+', default=[0, 2], help='of the data loaders; each contestant is measured with the best of them')
     parser.add_argument('--repeats', type=int, default=5)
     a = parser.parse_args(argv)
     set_threads(a.threads)
-    peers, task = present(PEERS), Task(load_source(a.data, a.size, a.n).train.x, a.bs)
-    figures, workers = speeds(task, a.repeats, a.workers, peers)
-    figures |= dict(learner_overhead=overhead(task, 3*a.repeats))
+    peers, x, figures, workers = present(PEERS), load_source(a.data, a.size, a.n).train.x, {}, {}
+    for w in a.widths:
+        task = Task(x, a.bs, width=w)
+        figures[w], workers[w] = speeds(task, a.repeats, a.workers, peers)
+        figures[w]['learner_overhead'] = overhead(task, 3*a.repeats)
+    figures = figures.pop(a.widths[0]) | {f'width_{w}': o for w, o in figures.items()}
     path = record('throughput', 'Training images per second, end to end; how many times as fast as each of the others; and what the Learner adds to a bare loop',
         figures, command(), peers=peers, **vars(a) | dict(workers=workers), arch=task.arch, n_hidden=task.n_hidden, n_proj=task.n_proj, opt='sgd')
     print(path.read_text())

@@ -52,9 +52,10 @@ def test_the_torchvision_pipelines_make_what_batchview_makes():
             assert (o.mean((0, 2, 3))-made['batchview'].mean((0, 2, 3))).abs().max()<.25 and (o.std()-made['batchview'].std()).abs()<.2
 
 def test_throughput(bench):
-    figures = bench('throughput', '--n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0')
+    figures = bench('throughput', '--n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 8 4')
     assert set(figures['images_per_second'])=={'byol_fastai', 'ceiling', 'albumentations', 'torchvision_v2'}
     assert set(figures['ratio'])=={'ceiling', 'albumentations', 'torchvision_v2'} and isinstance(figures['learner_overhead'], float)
+    assert set(figures['width_4'])=={'images_per_second', 'ratio', 'learner_overhead'}
 
 def test_each_loader_is_judged_by_its_best_number_of_workers():
     best,chosen = program('throughput').best_workers({'us': [2.], 'x/0': [5., 5., 1.], 'x/2': [3., 3., 9.], 'y/0': [1.], 'y/2': [4.]})
