@@ -104,8 +104,8 @@ class ImageArray:
     ): store_attr()
     def __len__(self): return len(self.x)
     def __getitem__(self, i): return TensorImage(self.x[i]),self.y[i]
-    def batch(self, idxs:list): # `index_select` copies whole images, many times as fast as `x[idxs]`
-        idxs = torch.tensor(idxs, device=self.x.device)
+    def batch(self, idxs:list):
+        idxs = torch.tensor(idxs, device=self.x.device) # `index_select` copies whole images, many times as fast as `x[idxs]`
         return TensorImage(self.x.index_select(0, idxs)),self.y.index_select(0, idxs)
     def subset(self, idxs:list): return ImageArray(self.x[idxs], self.y[idxs])
     def to(self, device): return ImageArray(self.x.to(device), self.y.to(device))

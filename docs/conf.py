@@ -19,6 +19,7 @@ toc_object_entries_show_parents = 'hide'
 
 nb_execution_mode = 'off'
 nb_merge_streams = True
+nb_render_markdown_format = 'myst' # tables too
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'fieldlist', 'attrs_inline', 'deflist']
 myst_heading_anchors = 3
 mathjax_path = 'mathjax/tex-svg.js'
@@ -48,18 +49,19 @@ def elsewhere(app, env, node, content):
     url = external(name)
     return nodes.reference('', '', content, internal=False, refuri=url, reftitle=name) if url else None
 
+def notebook(app, page: str) -> bool: return page in app.env.found_docs and app.env.doc2path(page).suffix=='.ipynb'
+
 def head(app, page, template, context, doctree):
     "What search engines and social networks show; buttons that only a notebook can have"
     says = next((o.astext() for o in doctree.findall(nodes.block_quote)), cfg['description']) if doctree else cfg['description']
     title = re.sub('<.*?>', '', context.get('title') or project)
     for name,value in (('og:title', title), ('og:description', says), ('og:image', f'{site(cfg)}_static/social.png'), ('og:url', f'{site(cfg)}{page}.html'), ('og:type', 'website')):
         context['metatags'] = context.get('metatags', '') + f'<meta property="{name}" content="{app.builder.templates.environment.filters["e"](value)}" />\n'
-    notebook = app.env.doc2path(page).suffix=='.ipynb' if doctree else False
-    keep = context.get('header_buttons', []) if notebook else [o for o in context.get('header_buttons', []) if o.get('label') not in ('download-buttons', 'source-buttons')]
-    for button in keep:
-        for o in button.get('buttons', []):
-            if 'url' in o: o['url'] = o['url'].removesuffix('?plain=1')
-    context['header_buttons'] = keep
+    if not notebook(app, page): context['header_buttons'] = [o for o in context.get('header_buttons', []) if o.get('label')!='download-buttons']
+    for group in (o for o in context.get('header_buttons', []) if o['type']=='group'):
+        group['buttons'] = [o for o in group['buttons'] if notebook(app, page) or o['label']!='source-file-button']
+        for o in group['buttons']:
+            if 'url' in o: o['url'] = o['url'].removesuffix('?plain=1') # GitHub shall show the notebook, not its JSON
 
 def setup(app):
     app.connect('missing-reference', elsewhere)

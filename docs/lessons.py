@@ -51,9 +51,9 @@ def directives(source: str) -> list: return re.findall(r'^#\|\s*(.+?)\s*$', sour
 TAGS = {'echo: false': 'remove-input', 'output: false': 'remove-output', 'code-fold: true': 'hide-input'}
 
 def shown(cell) -> bool:
-    "Not what is hidden, what is only exported, and what only Colab needs"
+    "Not what is hidden, and what is only exported"
     first = {o.split()[0] for o in directives(cell.source)}
-    return bool(cell.source.strip()) and not first & {'hide', 'export', 'default_exp'} and "'google.colab' in sys.modules" not in cell.source
+    return bool(cell.source.strip()) and not first & {'hide', 'export', 'default_exp'}
 
 def code(cell):
     "A cell of code without directives, which become tags"
@@ -61,7 +61,8 @@ def code(cell):
     alt = next((o.removeprefix('fig-alt: ') for o in directives(cell.source) if o.startswith('fig-alt: ')), None)
     if alt: cell.metadata['mystnb'] = {'image': {'alt': alt}}
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n')
-    for o in cell.outputs: o.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)
+    for data in (o['data'] for o in cell.outputs if 'text/html' in o.get('data', {})): # the theme knows the tables of pandas
+        data['text/html'] = ''.join(data['text/html']).replace('class="fastprogress"', 'class="dataframe"')
     return cell
 
 def page(path: Path):

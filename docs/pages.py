@@ -2,7 +2,7 @@
 import ast, json, re
 import nbformat
 from byol_fastai.course import ledger, results_table
-from lessons import lessons
+from lessons import lessons, short_title
 from links import link_papers
 from stamp import ROOT, repository, settings
 
@@ -11,24 +11,26 @@ LEDGER = ROOT/'byol_fastai'/'results'
 # --- results
 
 def compared() -> list:
-    "Title of each page that compares, its file, and its rows `(what, ours, theirs)`, as the notebooks ask for them"
+    "Every table that compares: where it stands, its rows `(what, ours, theirs)`, and whether they are percentages"
     res = []
-    for path in [*lessons(), ROOT/'nbs'/'index.ipynb']:
-        nb = nbformat.read(path, 4)
-        for cell in (c for c in nb.cells if c.cell_type=='code' and 'results_table(' in c.source and not re.search(r'^#\| export|%|\bassert\b', c.source, re.M)):
-            calls = [n for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Call) and getattr(n.func, 'id', '')=='results_table']
-            for call in calls:
-                rows = eval(compile(ast.Expression(call.args[0]), path.name, 'eval'))
-                percent = not any(k.arg=='percent' and k.value.value is False for k in call.keywords)
-                res.append((re.match('# (.+)', nb.cells[0].source)[1], path.name, rows, percent))
+    for path in [ROOT/'nbs'/'index.ipynb', *lessons()]:
+        section = ''
+        for cell in nbformat.read(path, 4).cells:
+            if cell.cell_type!='code': section = (re.findall(r'^#{1,2} (.+)$', cell.source, re.M) or [section])[-1]
+            elif 'results_table(' in cell.source and not re.search(r'^#\| export|%|\bassert\b', cell.source, re.M):
+                for call in (o for o in ast.walk(ast.parse(cell.source)) if isinstance(o, ast.Call) and getattr(o.func, 'id', '')=='results_table'):
+                    rows = eval(compile(ast.Expression(call.args[0]), path.name, 'eval')) # literals and loops over them
+                    percent = not any(k.arg=='percent' and k.value.value is False for k in call.keywords)
+                    place = f'[Home page: {section}](index.ipynb)' if path.stem=='index' else f'[Lesson {short_title(path)}]({path.name})'
+                    res.append((place, rows, percent))
     return res
 
 def comparison(rows: list, percent: bool) -> str:
     "The table of the lesson, and where each of its rows comes from"
     lines = results_table(rows, percent).data.splitlines()
     def origin(ours): return f'[{ours}](#{ours})' if ledger(ours) and ours!='published' else ''
-    sources = ['measured in', '---', *[' '.join(filter(None, (origin(ours.split('/')[0]), '[published](#published)' if theirs else ''))) for _,ours,theirs in rows]]
-    return '\n'.join(f'{line} {source} |' for line,source in zip(lines, sources))
+    sources = [', '.join(filter(None, (origin(ours.split('/')[0]), '[published](#published)' if theirs else ''))) for _,ours,theirs in rows]
+    return '\n'.join(f'{line} {source} |' for line,source in zip(lines, ['source', '---', *sources]))
 
 def flat(figures: dict, above: str = '') -> list:
     "Nested figures as rows"
@@ -54,8 +56,7 @@ def results() -> str:
     parts = ['# Results', '> What we measured beside what others published, and how each figure came about.',
         'Nobody types a figure here. The program that measured it wrote it into the ledger, `byol_fastai/results`, together with what it ran, on what, and when; this page is made from there. What was not run says so. Our runs are smaller than those of the papers, so read a difference as a comparison of whole set-ups, not of implementations, unless data, network and length are the same.',
         '## Beside the papers and the peers']
-    for title,file,rows,percent in compared():
-        parts += [f'### {title}' if file!='index.ipynb' else '### The main results', f'From [the notebook]({file}).', comparison(rows, percent)]
+    for place,rows,percent in compared(): parts += [f'### {place}', comparison(rows, percent)]
     parts.append('## Every measurement')
     for path in sorted(LEDGER.glob('*.json')):
         entry = json.loads(path.read_text(encoding='utf-8'))

@@ -65,7 +65,7 @@ def test_no_syntax_of_notebooks_or_quarto_is_left_as_text(pages):
         article = BeautifulSoup(str(page.select_one('article')), 'html.parser')
         for o in article.select('pre, .math, code, script, dt.sig'): o.extract()
         text = article.get_text()
-        found[name] = re.findall(r':::|\{\{<|@fig-|#\||\{(?:py|term|doc|ref|dropdown)\b|</?details|<summary|<!--|\$\S[^$\n]*\$|\[!\[|`{1,2}[^`\n]+`|\*\*\w', text)
+        found[name] = re.findall(r':::|\{\{<|@fig-|#\||\{(?:py|term|doc|ref|dropdown)\b|</?details|<summary|<!--|\$\S[^$\n]*\$|\[!\[|`{1,2}[^`\n]+`|\*\*\w|(?:\|[^|\n]*){4}', text)
     assert {k: v for k,v in found.items() if v}=={}
 
 # --- the reference
