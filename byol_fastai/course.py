@@ -68,10 +68,10 @@ def record(
     **config # Everything else that was chosen
 )->Path: # The file
     "Write a measurement into the ledger; called by the program that measured it"
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], capture_output=True, text=True).stdout.strip() or None
-    entry = dict(what=what, figures=figures, command=command, config=config, device=device_name(), versions=versions(), commit=commit, date=str(date.today()))
     path = Path(str(RESULTS/f'{name}.json'))
     path.parent.mkdir(exist_ok=True)
+    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=path.parent, capture_output=True, text=True).stdout.strip() or None
+    entry = dict(what=what, figures=figures, command=command, config=config, device=device_name(), versions=versions(), commit=commit, date=str(date.today()))
     path.write_text(json.dumps(entry, indent=2)+'\n')
     return path
 
