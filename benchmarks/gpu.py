@@ -27,7 +27,7 @@ from byol_fastai.all import (BYOL, BatchView, BYOLLoss, Checkpoint, CollapseGuar
     adjust_contrast, adjust_hue, adjust_saturation, byol_learner, byol_loss, byol_policies, create_encoder, crop_resize, draw_boxes, embed, gaussian_blur,
     knn_predict, plain_dl, save_encoder, solarize, to_gray, write_atomically)
 import step_profile, throughput, views
-from timing import command, present
+from timing import command, present, seconds
 
 # --- the recipe
 
@@ -181,10 +181,9 @@ def build(r: Recipe, images: Images):
 def seconds_per_epoch(learn, r: Recipe, batches: int = 40) -> float:
     "From a few batches, after a few that warm up; afterwards the learner is as it was"
     state = {k: o.clone() for k, o in learn.model.state_dict().items()}
-    for _ in range(2):
-        start = time.perf_counter()
-        learn.fit_byol(1, r.lr, cbs=ShortEpochCallback(min(1, batches/len(learn.dls.train))))
-        took = (time.perf_counter()-start)/max(learn.train_iter, 1)*len(learn.dls.train)
+    def some(): learn.fit_byol(1, r.lr, cbs=ShortEpochCallback(min(1, batches/len(learn.dls.train))))
+    some()
+    took = seconds(some, r.device)/max(learn.train_iter, 1)*len(learn.dls.train)
     learn.model.load_state_dict(state)
     learn.opt = None
     learn.dls.train.rng.seed(r.seed)
@@ -223,7 +222,7 @@ def logistic_regression(train: tuple, test: tuple, steps: int = 1000) -> float:
 
 def probes(encoder, images: Images, device) -> dict:
     "kNN(200, 0.1) and a linear classifier on frozen features of images that were not augmented"
-    train, test = ([o.to(device) for o in embed(encoder, plain_dl(data, data.x.shape[-1], 512, device))] for data in (images.train, images.test))
+    train, test = ([o.to(device) for o in embed(encoder.to(device), plain_dl(data, data.x.shape[-1], 512, device))] for data in (images.train, images.test))
     return dict(knn=round(accuracy_of(knn_predict(*train, test[0]), test[1]), 4), linear=round(logistic_regression(train, test), 4))
 
 # --- how fast?
@@ -287,6 +286,7 @@ def main(argv=None):
         if bad: sys.exit(f'On {device} these results differ too much from those of the CPU in float64: {bad}. No figure from this machine can be trusted.')
     images = load(recipe)
     if not a.train_only and 'timings' not in report.figures: report.keep('timings', timings(recipe, images, a.repeats, a.workers))
+    if torch.device(device).type == 'cuda': torch.cuda.reset_peak_memory_stats()
     learn = train(recipe, images, a.out, partial(report.keep, 'training'))
     report.keep('training', report.figures['training'] | dict(peak_memory_gb=gpu_memory_gb(device)))
     save_encoder(a.out/'encoder', learn.model.encoder, recipe.arch, images.train.x.shape[-1], trained=asdict(recipe))

@@ -139,8 +139,11 @@ def test_gpu_goes_on_where_it_was_stopped(bench, npz, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu.Report, 'keep', stop)
     with pytest.raises(KeyboardInterrupt): bench('gpu', options(npz, tmp_path/'parts', '--epochs 3 --train-only'))
     monkeypatch.setattr(gpu.Report, 'keep', keep)
-    bench('gpu', f"--out {tmp_path/'parts'} --resume --train-only")
-    assert same(ends['whole'], ends['parts'])
+    for _ in range(2): # the second time there is nothing left to train
+        bench('gpu', f"--out {tmp_path/'parts'} --resume --train-only")
+        assert same(ends['whole'], ends.pop('parts'))
+    figures = [json.loads((tmp_path/o/'cifar10_gpu.json').read_text())['figures'] for o in ('whole', 'parts')]
+    assert figures[0]['byol']==figures[1]['byol'] and figures[0]['epochs']==figures[1]['epochs']==3
 
 def test_gpu_does_not_write_over_what_it_has_measured(bench, npz, tmp_path, capsys):
     (tmp_path/'gpu.json').write_text('{}')
