@@ -181,10 +181,9 @@ def entry(kind: str, full: str, obj, inner: list = (), options: list = ()) -> li
     module,_,name = full.removeprefix('byol_fastai.').partition('.')
     fence = '::::::' if inner else '::::'
     anchor = index['syms'].get(f'byol_fastai.{module}', {}).get(full, ('',))[0].partition('#')[2]
-    called = 'property' if isinstance(obj, property) else kind
-    sig = '' if called=='property' else signature(obj)
-    head = [f'<a id="{anchor}"></a>', ''] if anchor and not inner is None else []
-    return [*head, f'{fence}{{py:{called}}} {name}{sig}', *options, '', link(inspect.getdoc(obj) or ''), '', *fields(obj), '', *inner, fence, '']
+    head = [f'<a id="{anchor}"></a>', ''] if anchor else []
+    declared = f'property}} {name}' if isinstance(obj, property) else f'{kind}}} {name}{signature(obj)}'
+    return [*head, f'{fence}{{py:{declared}', *options, '', link(inspect.getdoc(obj) or ''), '', *fields(obj), '', *inner, fence, '']
 
 def class_entry(o) -> list:
     "A class with its bases, its methods, and where it is built"
