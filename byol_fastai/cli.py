@@ -124,6 +124,7 @@ def show_probes(
     "The comparison, as a table of percentages"
     print((100*pd.DataFrame(probes).T).round(1).rename(columns=dict(kNN='kNN %', linear='linear %')).to_string())
 
+# what a run folder holds, in words
 RUN_FILES = {'encoder.safetensors':'the weights, with encoder.json beside them', 'checkpoint':'to go on with --resume', 'history.csv':'every epoch',
     'report.json':'the comparison, and how it was made', 'curves.png':'loss, feature std, effective rank, kNN', 'views.png':'what the network got to see', 'neighbours.png':'nearest neighbours of images kept apart'}
 

@@ -17,7 +17,7 @@ from IPython.display import Markdown
 from fastai.vision.all import *
 
 # %% ../nbs/00_start.ipynb #c007
-PROFILES = 'quick','cpu','gpu'
+PROFILES = 'quick','cpu','gpu' # for tests, for a laptop, for Colab
 
 def profile_name()->str: # One of `PROFILES`
     "The profile in force: `BYOL_FASTAI_PROFILE` where it is set, else `'gpu'` where there is a GPU and `'cpu'` elsewhere"
@@ -58,7 +58,7 @@ def start_lesson(
     print(f"byol_fastai {v['byol_fastai']}, fastai {v['fastai']}, torch {v['torch']}; {device_name()}; profile {profile_name()!r}")
 
 # %% ../nbs/00_start.ipynb #c039
-RESULTS = files('byol_fastai')/'results'
+RESULTS = files('byol_fastai')/'results' # the ledger's folder, in the package
 
 def record(
     name:str, # Of the ledger's file, without `.json`

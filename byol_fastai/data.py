@@ -16,7 +16,7 @@ from PIL import ImageOps
 from fastai.vision.all import *
 
 # %% ../nbs/01_data.ipynb #c011
-SHAPES = 'disc ring square triangle star plus heart crescent hourglass bars'.split()
+SHAPES = 'disc ring square triangle star plus heart crescent hourglass bars'.split() # the classes of the embedded data set, in the order of their labels
 
 def _star(u, v):
     "Signed distance to a five-pointed star: fold the plane into one tenth, measure to the one edge left"

@@ -224,7 +224,7 @@ class RunConfig:
 PRESETS = dict(
     shapes=dict(arch='tiny', epochs=12, bs=64, opt='adamw', lr=8e-3, n_hidden=256, n_proj=64),
     cifar10=dict(arch='resnet18', epochs=200, bs=256),
-    folder=dict(arch='resnet18', epochs=200, bs=128)) # every other source
+    folder=dict(arch='resnet18', epochs=200, bs=128)) # fields of `RunConfig` for each source; `folder` stands for all others
 
 # %% ../nbs/13_your_images.ipynb #c075
 def run_config(
