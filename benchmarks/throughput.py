@@ -194,6 +194,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--data', default='shapes', help='a source of byol_dls')
     parser.add_argument('--n', type=int, default=1536, help='images in an epoch')
+    parser.add_argument('--overhead-n', type=int, default=4096, help='images in an epoch to measure the overhead with: what a fit needs to begin and end shall not dominate')
     parser.add_argument('--bs', type=int, default=128)
     parser.add_argument('--size', type=int, default=32)
     parser.add_argument('--widths', type=int, nargs='+', default=[24, 8], help='of the small encoder; the narrower it is, the more the views weigh')
@@ -202,11 +203,11 @@ def main(argv=None):
     parser.add_argument('--repeats', type=int, default=5)
     a = parser.parse_args(argv)
     set_threads(a.threads)
-    peers, x, figures, workers = present(PEERS), load_source(a.data, a.size, a.n).train.x, {}, {}
+    peers, x, figures, workers = present(PEERS), load_source(a.data, a.size, max(a.n, a.overhead_n)).train.x, {}, {}
     for w in a.widths:
-        task = Task(x, a.bs, width=w)
+        task = Task(x[:a.n], a.bs, width=w)
         figures[w], workers[w] = speeds(task, a.repeats, a.workers, peers)
-        figures[w]['learner_overhead'] = overhead(task, 3*a.repeats)
+        figures[w]['learner_overhead'] = overhead(Task(x[:a.overhead_n], a.bs, width=w), a.repeats)
     figures = figures.pop(a.widths[0]) | {f'width_{w}': o for w, o in figures.items()}
     path = record('throughput', 'Training images per second, end to end; how many times as fast as each of the others; and what the Learner adds to a bare loop',
         figures, command(), peers=peers, **vars(a) | dict(workers=workers), arch=task.arch, n_hidden=task.n_hidden, n_proj=task.n_proj, opt='sgd')

@@ -52,7 +52,7 @@ def test_the_torchvision_pipelines_make_what_batchview_makes():
             assert (o.mean((0, 2, 3))-made['batchview'].mean((0, 2, 3))).abs().max()<.25 and (o.std()-made['batchview'].std()).abs()<.2
 
 def test_throughput(bench):
-    figures = bench('throughput', '--n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 8 4')
+    figures = bench('throughput', '--n 32 --overhead-n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 8 4')
     assert set(figures['images_per_second'])=={'byol_fastai', 'ceiling', 'albumentations', 'torchvision_v2'}
     assert set(figures['ratio'])=={'ceiling', 'albumentations', 'torchvision_v2'} and isinstance(figures['learner_overhead'], float)
     assert set(figures['width_4'])=={'images_per_second', 'ratio', 'learner_overhead'}
