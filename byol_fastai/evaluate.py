@@ -58,7 +58,7 @@ def embed(
             if y: labels.append(y[0].as_subclass(Tensor).cpu())
     return torch.cat(feats),(torch.cat(labels) if labels else None)
 
-# %% ../nbs/08_evaluate.ipynb #c035
+# %% ../nbs/08_evaluate.ipynb #c036
 @torch.no_grad()
 def knn_predict(
     feats:Tensor, # Features of the bank [N,d]
@@ -83,7 +83,7 @@ def knn_predict(
         res.append(votes.new_zeros(len(q), n_classes).scatter_add_(1, labels[idx], votes).argmax(1))
     return torch.cat(res)
 
-# %% ../nbs/08_evaluate.ipynb #c038
+# %% ../nbs/08_evaluate.ipynb #c039
 def accuracy_of(
     pred:Tensor, # Predicted labels [N]
     labels:Tensor, # True labels [N]
@@ -91,7 +91,7 @@ def accuracy_of(
     "Share of labels that are right"
     return (pred==labels).float().mean().item()
 
-# %% ../nbs/08_evaluate.ipynb #c048
+# %% ../nbs/08_evaluate.ipynb #c049
 class KNNProbe(Callback):
     "kNN accuracy on un-augmented data after each epoch, as a column of the progress table; training goes on as if nobody had looked"
     order = 45 # before the recorder writes the row
@@ -113,7 +113,7 @@ class KNNProbe(Callback):
         self.run = not hasattr(self.learn, 'lr_finder') # no looks while searching for a learning rate
         if self.run: self.value,self.values,self.learn.metrics = None,[],self.others()+[self.column]
 
-# %% ../nbs/08_evaluate.ipynb #c050
+# %% ../nbs/08_evaluate.ipynb #c051
 @patch
 def after_validate(self:KNNProbe):
     self.value = None
@@ -123,7 +123,7 @@ def after_validate(self:KNNProbe):
     self.value = accuracy_of(knn_predict(bank, labels, queries, self.k, self.temperature), truth)
     self.values.append((self.epoch, self.value))
 
-# %% ../nbs/08_evaluate.ipynb #c055
+# %% ../nbs/08_evaluate.ipynb #c056
 def linear_probe(
     train:tuple, # Features [N,d] and labels [N]
     test:tuple, # Features [Q,d] and labels [Q]
@@ -135,7 +135,7 @@ def linear_probe(
     (x,y),(xt,yt) = ((np.asarray(f), np.asarray(l)) for f,l in (train, test))
     return float(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=max_iter, tol=tol)).fit(x, y).score(xt, yt))
 
-# %% ../nbs/08_evaluate.ipynb #c059
+# %% ../nbs/08_evaluate.ipynb #c060
 class LinearEval(nn.Module):
     "A linear layer on an encoder that does not move: neither its weights nor its BatchNorm statistics"
     def __init__(self,
@@ -154,7 +154,7 @@ class LinearEval(nn.Module):
         with torch.no_grad(): h = self.encoder(x)
         return self.head(h)
 
-# %% ../nbs/08_evaluate.ipynb #c062
+# %% ../nbs/08_evaluate.ipynb #c063
 class TrainView(Callback):
     "One augmented view of every training batch, for supervised learning; validation batches stay as they are"
     order,run_valid = TwoViews.order,False
@@ -172,7 +172,7 @@ def _augmented(dls, bs):
 
 def _crop_and_flip(size, scale): return BatchView(ViewPolicy(size, scale=scale, jitter_p=0., gray_p=0.))
 
-# %% ../nbs/08_evaluate.ipynb #c063
+# %% ../nbs/08_evaluate.ipynb #c064
 def linear_eval_learner(
     dls:DataLoaders, # As from `labelled_dls`
     encoder:nn.Module, # Pretrained; copied and frozen
@@ -184,7 +184,7 @@ def linear_eval_learner(
     return Learner(_augmented(dls, bs), LinearEval(encoder, len(dls.classes)), CrossEntropyLossFlat(), opt_func=opt, lr=.2*bs/256,
         splitter=lambda m: list(m.head.parameters()), metrics=accuracy, cbs=TrainView(_crop_and_flip(dls.size, scale)))
 
-# %% ../nbs/08_evaluate.ipynb #c069
+# %% ../nbs/08_evaluate.ipynb #c070
 def compare_features(
     encoder:nn.Module, # Pretrained
     untrained:nn.Module, # The same architecture with random weights
@@ -197,7 +197,7 @@ def compare_features(
         return dict(kNN=accuracy_of(knn_predict(*train, test[0], k), test[1]), linear=linear_probe(train, test))
     return pd.DataFrame({'raw pixels': probes(nn.Flatten()), 'random encoder': probes(untrained), 'BYOL': probes(encoder)}).T
 
-# %% ../nbs/08_evaluate.ipynb #c080
+# %% ../nbs/08_evaluate.ipynb #c081
 def fine_tune_learner(
     dls:DataLoaders, # As from `labelled_dls`
     encoder:nn.Module, # Start from this; copied, not changed
@@ -212,7 +212,7 @@ def fine_tune_learner(
     return Learner(_augmented(dls, bs), model, CrossEntropyLossFlat(), splitter=lambda m: [params(m[0]), params(m[1])],
         metrics=accuracy, cbs=TrainView(_crop_and_flip(dls.size, scale)), **kwargs)
 
-# %% ../nbs/08_evaluate.ipynb #c084
+# %% ../nbs/08_evaluate.ipynb #c085
 def label_subset(
     labels:Tensor, # Labels [N]
     share:float, # Of the images of each class, in (0, 1]
@@ -224,7 +224,7 @@ def label_subset(
     drawn = [rng.permutation(np.flatnonzero(labels==c)) for c in np.unique(labels)]
     return sorted(int(i) for o in drawn for i in o[:max(1, round(share*len(o)))])
 
-# %% ../nbs/08_evaluate.ipynb #c087
+# %% ../nbs/08_evaluate.ipynb #c088
 def _with_few_labels(dls, share, seed):
     "`dls` with that share of its labelled training images"
     data = dls.train.dataset
@@ -233,7 +233,7 @@ def _with_few_labels(dls, share, seed):
     few.size,few.classes = dls.size,dls.classes
     return few
 
-# %% ../nbs/08_evaluate.ipynb #c088
+# %% ../nbs/08_evaluate.ipynb #c089
 def label_efficiency(
     encoder:nn.Module, # Pretrained
     untrained:nn.Module, # The same architecture with random weights: the from-scratch baseline
