@@ -1,10 +1,11 @@
 "Pages that no notebook holds: the results from the ledger, and the papers that the lessons name."
-import ast, json, re
+import json, re
 import nbformat
 from byol_fastai.course import ledger, results_table
 from lessons import lessons, short_title
 from links import link_papers
 from stamp import ROOT, repository, settings
+from tables import tables
 
 LEDGER = ROOT/'byol_fastai'/'results'
 
@@ -17,13 +18,9 @@ def compared() -> list:
         section = ''
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type!='code': section = (re.findall(r'^#{1,2} (.+)$', cell.source, re.M) or [section])[-1]
-            elif 'results_table(' in cell.source and not re.search(r'^#\| export|%|\bassert\b', cell.source, re.M):
-                for call in (o for o in ast.walk(ast.parse(cell.source)) if isinstance(o, ast.Call) and getattr(o.func, 'id', '')=='results_table'):
-                    try: rows = eval(compile(ast.Expression(call.args[0]), path.name, 'eval'))
-                    except NameError as e: raise ValueError(f"{path.name}: {e}. Write the rows of `results_table` as literals, or loops over them: the site makes the table without running the lesson.") from e
-                    percent = not any(k.arg=='percent' and k.value.value is False for k in call.keywords)
-                    place = f'[Home page: {section}](index.ipynb)' if path.stem=='index' else f'[Lesson {short_title(path)}]({path.name})'
-                    res.append((place, rows, percent))
+            else:
+                place = f'[Home page: {section}](index.ipynb)' if path.stem=='index' else f'[Lesson {short_title(path)}]({path.name})'
+                res += [(place, *o) for o in tables(cell.source, path.name)]
     return res
 
 def comparison(rows: list, percent: bool) -> str:

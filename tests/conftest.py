@@ -3,6 +3,7 @@ import os
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '') # the suite describes the CPU; name a card to test one
 os.environ.update(MPLBACKEND='Agg', OMP_NUM_THREADS='1', NO_ALBUMENTATIONS_UPDATE='1')
 
+import importlib, sys
 from pathlib import Path
 import pytest, torch
 from hypothesis import Phase, settings
@@ -16,6 +17,11 @@ torch.set_num_threads(1)
 settings.register_profile('suite', deadline=None, derandomize=True, max_examples=20, database=None,
     phases=[Phase.generate]) # the examples are small as they are
 settings.load_profile('suite')
+
+def tool(name):
+    "The module `docs/name.py`"
+    if str(ROOT/'docs') not in sys.path: sys.path.insert(0, str(ROOT/'docs'))
+    return importlib.import_module(name)
 
 @pytest.fixture(autouse=True)
 def seeded(): set_seed(0)

@@ -4,7 +4,7 @@ import nbformat, pytest
 from byol_fastai import course
 from byol_fastai.all import figure, results_table
 from byol_fastai.course import ledger, record
-from conftest import ROOT
+from conftest import ROOT, tool
 
 RESULTS = sorted((ROOT/'byol_fastai'/'results').glob('*.json'))
 OURS = {'what', 'figures', 'command', 'config', 'device', 'versions', 'commit', 'date'}
@@ -43,6 +43,18 @@ def test_the_table_shows_what_was_measured_and_says_what_was_not(tmp_path, monke
     cells = [[c.strip() for c in o.strip('|').split('|')] for o in rows]
     assert cells[0]==['what we did', 'ours', 'published', 'difference'] and len({len(o) for o in cells})==1
     assert cells[2:]==[['both', '50.0 %', '52.5 %', '-2.5'], ['zero', '0.0 %', '–', '–'], ['none', 'not yet run', 'not yet run', '–']]
+
+@pytest.mark.parametrize('path', sorted((ROOT/'nbs').glob('*.ipynb')), ids=lambda o: o.stem)
+def test_tables_stored_in_a_notebook_say_what_the_ledger_says(path):
+    tables = tool('tables')
+    before = json.loads(path.read_text(encoding='utf-8'))
+    assert tables.refresh(json.loads(json.dumps(before)), path.name)==before, 'run python docs/tables.py'
+
+def test_a_table_is_made_from_its_cell_alone():
+    tables = tool('tables').tables
+    assert tables("from x import *\nrows = [(k, f'a/{k}', None) for k in 'uv']\nresults_table(rows, percent=False)", 'n')==[([('u', 'a/u', None), ('v', 'a/v', None)], False)]
+    assert tables('print(1)', 'n')==[]
+    with pytest.raises(ValueError, match='in the cell itself'): tables('results_table(elsewhere)', 'n')
 
 # --- prose
 

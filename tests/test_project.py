@@ -1,21 +1,17 @@
 "Packaging, README and badges say the same thing, and nothing in the repository belongs to the computer it was written on"
-import ast, importlib, importlib.metadata as md, json, os, re, subprocess, sys
+import ast, importlib.metadata as md, json, os, re, subprocess
 from configparser import ConfigParser
 import pytest
 from packaging.requirements import Requirement
 try: import tomllib
 except ImportError: import tomli as tomllib # Python 3.10
 import byol_fastai.all
-from conftest import ROOT
+from conftest import ROOT, tool
 
 ini = ConfigParser(delimiters='=', interpolation=None)
 ini.read(ROOT/'settings.ini', encoding='utf-8')
 cfg = ini['DEFAULT']
 def lines(key): return cfg[key].strip().splitlines()
-def tool(name):
-    "The module `docs/name.py`"
-    if str(ROOT/'docs') not in sys.path: sys.path.insert(0, str(ROOT/'docs'))
-    return importlib.import_module(name)
 
 def test_pyproject_agrees_with_settings():
     p = tomllib.loads((ROOT/'pyproject.toml').read_text())
