@@ -9,7 +9,7 @@ __all__ = ['PROFILES', 'COLOURS', 'RESULTS', 'profile_name', 'profile', 'version
            'ledger', 'figure', 'results_table']
 
 # %% ../nbs/00_start.ipynb #c004
-import json, os, platform, subprocess
+import json, os, platform, shutil, subprocess
 from datetime import date
 from importlib.metadata import version
 from importlib.resources import files
@@ -70,7 +70,8 @@ def record(
     "Write a measurement into the ledger; called by the program that measured it"
     path = Path(str(RESULTS/f'{name}.json'))
     path.parent.mkdir(exist_ok=True)
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=path.parent, capture_output=True, text=True).stdout.strip() or None
+    git = shutil.which('git')
+    commit = git and subprocess.run([git, 'rev-parse', '--short', 'HEAD'], cwd=path.parent, capture_output=True, text=True).stdout.strip() or None
     entry = dict(what=what, figures=figures, command=command, config=config, device=device_name(), versions=versions(), commit=commit, date=str(date.today()))
     path.write_text(json.dumps(entry, indent=2)+'\n')
     return path

@@ -35,6 +35,13 @@ def test_figures_are_found_by_their_key(tmp_path, monkeypatch):
     assert figure('mine/a')==.5 and figure('mine/b/c')==2
     for key in ('mine/z', 'mine/a/z', 'mine/b/z', 'other/a'): assert figure(key) is None
 
+def test_without_git_or_outside_a_repository_there_is_no_commit_and_all_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(course, 'RESULTS', tmp_path)
+    record('outside', 'A test', {'a': 1}, 'pytest')
+    monkeypatch.setenv('PATH', str(tmp_path))
+    record('gitless', 'A test', {'a': 1}, 'pytest')
+    for o in ('outside', 'gitless'): assert ledger(o)['commit'] is None and figure(f'{o}/a')==1
+
 def test_the_table_shows_what_was_measured_and_says_what_was_not(tmp_path, monkeypatch):
     monkeypatch.setattr(course, 'RESULTS', tmp_path)
     record('mine', 'A test', {'a': .5, 'zero': 0.}, 'pytest')
