@@ -7,12 +7,14 @@ Docs: https://byol-fastai.github.io/byol_fastai/augment.html.md"""
 # %% auto #0
 __all__ = ['SHAPES_VIEWS', 'ViewPolicy', 'byol_policies', 'source_policies', 'AlbumentationsView', 'to_gray', 'blend',
            'adjust_brightness', 'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'solarize', 'resize_matrix',
-           'separable', 'crop_resize', 'blur_matrix', 'gaussian_blur', 'draw_boxes', 'BatchView', 'TwoViews']
+           'resize_table', 'resize_matrices', 'separable', 'crop_resize', 'blur_matrix', 'gaussian_blur', 'draw_boxes',
+           'keep_freed_memory', 'BatchView', 'TwoViews']
 
 # %% ../nbs/02_augment.ipynb #c005
 import os
 os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')   # albumentations would ask the network for its newest version
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from fastai.vision.all import *
 import cv2, albumentations as A
 from albumentations.pytorch import ToTensorV2
@@ -146,29 +148,37 @@ def adjust_saturation(x:Tensor, f:Tensor)->Tensor:
     return blend(x, to_gray(x), f)
 
 # %% ../nbs/02_augment.ipynb #c052
+def _over(a, b):
+    "1. where `a` is larger than `b`, 0. elsewhere"
+    return torch.gt(a, b, out=torch.empty_like(a))
+
 def _hue_chroma_value(x):
     "Hue in turns, chroma and value of images [B,3,H,W], each [B,H,W]"
     r,g,b = x.unbind(1)
-    below = (b-g).sign_().clamp_(min=0)                   # 1 where g < b
+    below = _over(b, g)
     g,b = torch.maximum(g, b), torch.minimum(g, b)
-    top = (g-r).sign_().clamp_(min=0)                     # 1 where red is not the largest
+    top = _over(g, r)                                     # 1 where red is not the largest
     value,mid = torch.maximum(r, g), torch.minimum(r, g)
-    chroma = value - torch.minimum(mid, b)
-    sector = torch.addcmul(-below, top, 2*below - 1/3)    # 0, -1 around red, -1/3 around green, 2/3 around blue
-    return torch.addcdiv(sector, mid-b, chroma.mul(6).clamp_(min=1e-6)).abs_(), chroma, value
+    chroma = (value - torch.minimum(mid, b)).clamp_(min=1e-9)
+    sector = torch.add(below, top, alpha=1/3).addcmul_(below, top, value=-2)   # 0, 1 around red, 1/3 around green, -2/3 around blue
+    return sector.addcdiv_(mid.sub_(b), chroma, value=-1/6).abs_(), chroma, value
 
 # %% ../nbs/02_augment.ipynb #c055
+@lru_cache(8)
+def _wheel(device, dtype):
+    "For red, green and blue [3,1,1]: a place on the circle, the distance from there at which there is no dip, and how fast it then grows"
+    return [tensor(o, device=device, dtype=dtype).view(3, 1, 1) for o in ((1/2, 1/3, 2/3), (1/3, 1/6, 1/6), (-6, 6, 6))]
+
 def adjust_hue(
     x:Tensor, # Images [B,3,H,W] in [0,1]
     shift:Tensor, # A shift for each image [B], in turns of the circle: 0.5 gives the opposite colours
 )->Tensor: # [B,3,H,W] in [0,1]
     "Images with their hues turned round the HSV circle"
     hue,chroma,value = _hue_chroma_value(x)
+    place,level,speed = _wheel(x.device, x.dtype)
     hue += shift.view(-1, 1, 1)
-    opposite = torch.arange(3, device=x.device)/3 - .5    # of red, green and blue
-    turns = hue.unsqueeze(1) - opposite.view(1, 3, 1, 1)
-    turns -= turns.round()                                # how far from the opposite colour, either way round
-    dip = turns.abs_().mul_(-6).add_(2).clamp_(0, 1)
+    hue -= hue.floor()
+    dip = (hue.unsqueeze(1)-place).abs_().clamp_(1/6, 1/3).sub_(level).mul_(speed)   # 0 at the full value, 1 at the lowest
     return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), dip, value=-1)
 
 # %% ../nbs/02_augment.ipynb #c060
@@ -206,6 +216,28 @@ def resize_matrix(
     return w.div_(w.sum(-1, keepdim=True))
 
 # %% ../nbs/02_augment.ipynb #c072
+@lru_cache(8)
+def resize_table(
+    n_in:int, # Pixels of the input along this side
+    n_out:int, # Pixels of the output
+    device, # Where the table shall lie
+    dtype, # Of its numbers
+)->Tensor: # [2T,n_out,n_in] with T = n_in*(n_in+1)/2
+    "All that `resize_matrix` can return: for a box from pixel i to pixel j at place j*(j+1)/2+i, and flipped T places further on"
+    last,first = torch.tril_indices(n_in, n_in, device=device).to(dtype)
+    return torch.cat([resize_matrix(first, last-first+1, n_in, n_out, torch.full_like(first, flip, dtype=torch.bool)) for flip in (False, True)])
+
+# %% ../nbs/02_augment.ipynb #c073
+def resize_matrices(start:Tensor, length:Tensor, n_in:int, n_out:int, flip:Tensor|None=None)->Tensor: # [B,n_out,n_in]
+    "What `resize_matrix` returns, looked up where the table takes at most 16 MB"
+    boxes = n_in*(n_in+1)//2
+    if 2*boxes*n_in*n_out*4 > 2**24: return resize_matrix(start, length, n_in, n_out, flip)
+    last = start+length-1
+    place = last*(last+1)/2 + start
+    if flip is not None: place = place + flip*boxes
+    return resize_table(n_in, n_out, start.device, start.dtype).index_select(0, place.long())
+
+# %% ../nbs/02_augment.ipynb #c076
 def separable(
     x:Tensor, # [B,C,H,W]
     rows:Tensor, # [B,S,H]
@@ -215,7 +247,7 @@ def separable(
     y = (x.flatten(1, 2) @ cols.mT).unflatten(1, x.shape[1:3])
     return rows.unsqueeze(1) @ y
 
-# %% ../nbs/02_augment.ipynb #c075
+# %% ../nbs/02_augment.ipynb #c079
 def crop_resize(
     x:Tensor, # Images [B,3,H,W] in [0,1]
     top:Tensor, # First row of each box [B]
@@ -226,11 +258,11 @@ def crop_resize(
     flip:Tensor|None=None, # Mirror left and right? bool [B]
 )->Tensor: # [B,3,size,size] in [0,1]
     "Cut a box out of each image and scale it, bicubic and antialiased"
-    rows = resize_matrix(top, height, x.shape[-2], size)
-    cols = resize_matrix(left, width, x.shape[-1], size, flip)
+    rows = resize_matrices(top, height, x.shape[-2], size)
+    cols = resize_matrices(left, width, x.shape[-1], size, flip)
     return separable(x, rows, cols).clamp_(0, 1)
 
-# %% ../nbs/02_augment.ipynb #c078
+# %% ../nbs/02_augment.ipynb #c082
 def blur_matrix(
     sigma:Tensor, # Standard deviation for each image [B], pixels
     n:int, # Pixels of the side
@@ -245,7 +277,7 @@ def blur_matrix(
     pixel = (n-1) - ((n-1)-pixel).abs()                                         # and the one at n-1
     return k.new_zeros(len(sigma), n, n).scatter_add_(2, pixel.expand(len(sigma), -1, -1), k.unsqueeze(1).expand(-1, n, -1))
 
-# %% ../nbs/02_augment.ipynb #c081
+# %% ../nbs/02_augment.ipynb #c085
 def gaussian_blur(
     x:Tensor, # Images [B,3,H,W]
     sigma:Tensor, # Standard deviation for each image [B], pixels
@@ -254,7 +286,7 @@ def gaussian_blur(
     "Gaussian blur, with a strength for each image"
     return separable(x, blur_matrix(sigma, x.shape[-2], taps), blur_matrix(sigma, x.shape[-1], taps))
 
-# %% ../nbs/02_augment.ipynb #c084
+# %% ../nbs/02_augment.ipynb #c088
 def draw_boxes(
     policy:ViewPolicy, # Says how large and how oblong
     n:int, # Boxes
@@ -276,7 +308,13 @@ def draw_boxes(
     uy,ux = torch.where(first[0]<tries, torch.rand(2, n, device=device), .4999)   # the last resort lies in the middle
     return torch.stack([(uy*(h-bh+1)).floor_(), (ux*(w-bw+1)).floor_(), bh, bw])
 
-# %% ../nbs/02_augment.ipynb #c090
+# %% ../nbs/02_augment.ipynb #c095
+@lru_cache(1)
+def keep_freed_memory():
+    "Let the C library keep what is freed, up to 64 MB of it, for whoever asks next: glibc takes the largest block it has seen freed, of at most 32 MB, as its measure"
+    torch.empty(31*2**20, dtype=torch.uint8)
+
+# %% ../nbs/02_augment.ipynb #c096
 class BatchView:
     "Views of a whole batch at once, on its own device; each image draws its own parameters"
     bite = 64 # Images worked on together on a CPU: what fits its cache
@@ -284,7 +322,9 @@ class BatchView:
         policy:ViewPolicy, # The distribution to draw from
     ):
         self.policy = policy
-        self.mean,self.std = (tensor(o).view(3, 1, 1) for o in (policy.mean, policy.std))
+        keep_freed_memory()
+        mean,std = (tensor(o, dtype=torch.float32).view(3, 1, 1) for o in (policy.mean, policy.std))
+        self.scale,self.shift = 1/std,mean/std
 
     @torch.no_grad()
     def __call__(self,
@@ -295,10 +335,12 @@ class BatchView:
         d = self.draw(n, h, w, x.device)
         quarter = -(-n//4)
         bite = min(self.bite, quarter) if x.device.type=='cpu' else quarter
-        turn = int(torch.randint(4, ()))
-        return torch.cat([self.apply(x[i:i+bite], {k:v[...,i:i+bite] for k,v in d.items()}, (turn+i//bite)%4) for i in range(0, n, bite)])
+        turn,views = int(torch.randint(4, ())),x.new_empty(n, 3, self.policy.size, self.policy.size)
+        for i in range(0, n, bite):
+            self.apply(x[i:i+bite], {k:v[...,i:i+bite] for k,v in d.items()}, (turn+i//bite)%4, views[i:i+bite])
+        return views
 
-# %% ../nbs/02_augment.ipynb #c092
+# %% ../nbs/02_augment.ipynb #c098
 def _check_batch(x):
     "`x` as a plain float32 tensor, or a sentence about what is wrong with it"
     if x.ndim!=4 or x.shape[1]!=3:
@@ -306,7 +348,7 @@ def _check_batch(x):
     if not x.is_floating_point(): raise ValueError(f"BatchView wants floats in [0, 1], but got {x.dtype}: divide bytes by 255.")
     return x.as_subclass(Tensor).float()
 
-# %% ../nbs/02_augment.ipynb #c095
+# %% ../nbs/02_augment.ipynb #c101
 @patch
 def draw(self:BatchView,
     n:int, # Views
@@ -322,7 +364,7 @@ def draw(self:BatchView,
         factor=torch.stack(factor), hue=on*p.hue*(2*u[5]-1), order=u[6:9].argsort(0),
         gray=(u[9]<p.gray_p).float(), blur=u[10]<p.blur_p, sigma=lo + (hi-lo)*u[11], solarize=(u[12]<p.solarize_p).float())
 
-# %% ../nbs/02_augment.ipynb #c098
+# %% ../nbs/02_augment.ipynb #c104
 @patch
 def jitter(self:BatchView,
     x:Tensor, # Images [B,3,H,W] in [0,1]
@@ -332,35 +374,38 @@ def jitter(self:BatchView,
     hue_at:int, # Place of the hue among the four, 0 to 3
 )->Tensor: # [B,3,H,W] in [0,1]
     "Colour jitter, in an order of its own for each image"
-    f,contrast,saturation = factor.gather(0, order),(order==1).float(),(order==2).float()
+    f = factor.gather(0, order)
+    f,contrast,saturation = (o.unflatten(1, (-1, 1, 1, 1)) for o in (f, (order==1)*(1-f), (order==2)*(1-f)))
     turns = [0, 1, 2]
     turns.insert(hue_at, None)
     for k in turns:
         if k is None: x = adjust_hue(x, hue)
         else:
             gray = to_gray(x)
-            base = gray*_per_image(saturation[k]) + gray.mean((2,3), keepdim=True)*_per_image(contrast[k])
-            x = blend(x, base, f[k])
+            mean = gray.mean((2,3), keepdim=True)
+            base = gray.mul_(saturation[k]).add_(mean*contrast[k])
+            x = torch.addcmul(base, x, f[k]).clamp_(0, 1)
     return x
 
-# %% ../nbs/02_augment.ipynb #c102
+# %% ../nbs/02_augment.ipynb #c108
 @patch
 def apply(self:BatchView,
     x:Tensor, # Images [B,3,H,W] in [0,1]
     d:dict, # Parameters, as from `BatchView.draw`
     hue_at:int, # Place of the hue in the jitter, 0 to 3
+    out:Tensor|None=None, # Where to put the views; by default into a new tensor
 )->Tensor: # Views [B,3,size,size], normalised
     "The views of `x` that the parameters `d` describe"
     p = self.policy
     x = crop_resize(x, *d['box'], p.size, d['flip'])
     if p.jitter_p: x = self.jitter(x, d['factor'], d['hue'], d['order'], hue_at)
-    if p.gray_p: x = torch.lerp(x, to_gray(x).expand_as(x), _per_image(d['gray']))
+    if p.gray_p: x = x.lerp_(to_gray(x).expand_as(x), _per_image(d['gray']))
     if p.blur_p: x = torch.where(_per_image(d['blur']), gaussian_blur(x, d['sigma'], p.blur_taps), x)
-    if p.solarize_p: x = torch.lerp(x, solarize(x), _per_image(d['solarize']))
-    self.mean,self.std = self.mean.to(x.device),self.std.to(x.device)   # copied once, then they stay there
-    return (x-self.mean).div_(self.std)
+    if p.solarize_p: x = torch.minimum(x, _per_image(2-d['solarize']) - x)
+    self.scale,self.shift = self.scale.to(x.device),self.shift.to(x.device)   # copied once, then they stay there
+    return torch.mul(x, self.scale, out=out).sub_(self.shift)
 
-# %% ../nbs/02_augment.ipynb #c117
+# %% ../nbs/02_augment.ipynb #c123
 class TwoViews(Callback):
     "Replace each clean batch by two views of it, in training and in validation"
     order = MixedPrecision.order-5 # before the autocast: the views are made in float32
