@@ -341,8 +341,8 @@ def plot_history(
     titles = dict(feature_std='feature std (1 = spread, 0 = collapsed)', effective_rank='effective rank', knn='kNN accuracy')
     for ax,(col,title) in zip(axs[1:], titles.items()):
         if col in h: ax.plot(h.epoch, h[col].astype(float), marker='.')
-        else: ax.text(.5, .5, 'no labels' if col=='knn' else 'nothing measured', ha='center', transform=ax.transAxes)
-        ax.set_title(title); ax.set_ylim(bottom=0)
+        else: ax.text(.5, .5, 'not measured', ha='center', transform=ax.transAxes)
+        ax.set(title=title, ylim=(0, None if col=='effective_rank' else 1.05))
     for ax in axs: ax.set_xlabel('epoch'); ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
