@@ -228,7 +228,13 @@ def resize_table(
     return torch.cat([resize_matrix(first, last-first+1, n_in, n_out, torch.full_like(first, flip, dtype=torch.bool)) for flip in (False, True)])
 
 # %% ../nbs/02_augment.ipynb #c073
-def resize_matrices(start:Tensor, length:Tensor, n_in:int, n_out:int, flip:Tensor|None=None)->Tensor: # [B,n_out,n_in]
+def resize_matrices(
+    start:Tensor, # First pixel of each box [B], whole numbers
+    length:Tensor, # Its pixels [B], whole numbers
+    n_in:int, # Pixels of the input along this side
+    n_out:int, # Pixels of the output
+    flip:Tensor|None=None, # Reverse the output? bool [B]
+)->Tensor: # [B,n_out,n_in]
     "What `resize_matrix` returns, looked up where the table takes at most 16 MB"
     boxes = n_in*(n_in+1)//2
     if 2*boxes*n_in*n_out*4 > 2**24: return resize_matrix(start, length, n_in, n_out, flip)
