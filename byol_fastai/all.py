@@ -15,6 +15,7 @@ from .model import *
 from .loss import *
 from .ema import *
 from .collapse import *
+from .fast import *
 from .learner import *
 from .evaluate import *
 from .runs import *

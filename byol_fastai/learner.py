@@ -17,6 +17,7 @@ from .model import *
 from .loss import *
 from .ema import *
 from .collapse import *
+from .fast import fast_callbacks
 
 # %% ../nbs/07_learner.ipynb #c031
 def byol_splitter(
@@ -40,11 +41,13 @@ def byol_optimizer(
     lr:float=1e-3, # Learning rate
     name:str='sgd', # One of `OPTIMIZERS`
     wd:float|None=None, # Weight decay of the weights; by default that of `OPTIMIZERS`
+    fused:bool=True, # Update all parameters in one call, where PyTorch can (not for LARS)
 )->OptimWrapper:
     "A torch or timm optimizer in fastai's clothes; biases and BatchNorm get neither weight decay nor LARS adaptation"
     opt,kwargs = OPTIMIZERS[name]
     weights = dict(weight_decay=kwargs['weight_decay'] if wd is None else wd)
     if opt is Lars: weights['always_adapt'] = True # or timm would stop adapting where the decay is 0
+    else: kwargs = dict(kwargs, fused=fused or None)
     groups = [dict(params=list(ps), **(dict(weight_decay=0.) if i%2 else weights)) for i,ps in enumerate(groups)]
     return OptimWrapper(groups, partial(opt, lr=lr, **kwargs), convert_groups=False)
 
@@ -114,11 +117,12 @@ def _networks(dls, arch, n_hidden, n_proj, small):
     return BYOL(check_encoder(arch, size), n_hidden, n_proj)
 
 # %% ../nbs/07_learner.ipynb #c078
-def _byol_callbacks(dls, policies, tau, schedule, guard, amp):
+def _byol_callbacks(dls, policies, tau, schedule, guard, amp, fast):
     "What turns a `Learner` into a BYOL learner"
     views = map(BatchView, policies or source_policies(getattr(dls, 'source', ''), _image_size(dls)))
     device = torch.device(dls.device or default_device())
-    return [TwoViews(*views), EMATarget(.996 if tau is None else tau, schedule), *(mixed_precision(device) if amp else []), *([CollapseGuard()] if guard else [])]
+    return [TwoViews(*views), EMATarget(.996 if tau is None else tau, schedule), *(mixed_precision(device) if amp else []),
+        *(fast_callbacks(device) if fast is True else L(fast or None)), *([CollapseGuard()] if guard else [])]
 
 def _known_optimizer(opt, bs):
     "`opt`, or the default one for the batch"
@@ -142,12 +146,13 @@ def byol_learner(dls:DataLoaders, # Clean batches, as from `byol_dls`
     cbs:list|Callback|None=None, # More callbacks
     guard:bool=True, # Stop a collapsed fit with a `CollapseGuard`
     amp:bool=True, # Mixed precision on a GPU
+    fast:bool|list=True, # `True` for all that is safe and fast on the device, `False` for nothing of it, or a list of callbacks: see `fast_callbacks`
     **kwargs # Passed on to `Learner`
 )->Learner:
     "A `Learner` in which the views make the inputs, the target network makes the labels, and the rest is plain fastai"
     opt = _known_optimizer(opt, dls.train.bs)
     learn = Learner(dls, _networks(dls, arch, n_hidden, n_proj, small), BYOLLoss(), splitter=byol_splitter,
-        opt_func=partial(byol_optimizer, name=opt, wd=wd), lr=default_lr(opt, dls.train.bs),
-        metrics=[FeatureStd(), EffectiveRank()] if metrics is None else metrics, cbs=[*_byol_callbacks(dls, policies, tau, schedule, guard, amp), *L(cbs)], **kwargs)
+        opt_func=partial(byol_optimizer, name=opt, wd=wd, fused=fast is not False), lr=default_lr(opt, dls.train.bs),
+        metrics=[FeatureStd(), EffectiveRank()] if metrics is None else metrics, cbs=[*_byol_callbacks(dls, policies, tau, schedule, guard, amp, fast), *L(cbs)], **kwargs)
     learn.predictor_lr_mult,learn.auto_tau = predictor_lr_mult,tau is None
     return learn
