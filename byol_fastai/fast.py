@@ -35,10 +35,10 @@ class DeviceLosses(Callback):
 
     def before_fit(self):
         self.seen,self.lent = 0,(self.recorder.loss, self.recorder.smooth_loss)
-        self.lend(DeviceLoss(), DeviceSmoothLoss(self.recorder.smooth_loss.beta))
+        self._lend(DeviceLoss(), DeviceSmoothLoss(self.recorder.smooth_loss.beta))
         if hasattr(self.learn, 'progress'): self.progress.after_batch = self.update_bar
 
-    def lend(self, loss, smooth_loss): vars(self.recorder).update(loss=loss, smooth_loss=smooth_loss) # an assignment would make fastai warn
+    def _lend(self, loss, smooth_loss): vars(self.recorder).update(loss=loss, smooth_loss=smooth_loss) # an assignment would make fastai warn
 
     def update_bar(self):
         if self.iter%self.every==0 or self.iter==self.n_iter-1: type(self.progress).after_batch(self.progress)
@@ -50,7 +50,7 @@ class DeviceLosses(Callback):
 
     def after_fit(self):
         self.after_train() # where the fit was stopped in the middle of an epoch
-        self.lend(*self.lent)
+        self._lend(*self.lent)
         if hasattr(self.learn, 'progress'): del self.progress.after_batch
 
 # %% ../nbs/12_speed.ipynb #c038

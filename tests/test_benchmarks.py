@@ -44,11 +44,11 @@ def test_views(bench, capsys):
 
 def test_the_torchvision_pipelines_make_what_batchview_makes():
     "In the mean over many views; with cubic interpolation, uint8 steps and other borders between them"
-    views, x = program('views'), make_shapes(64, 32)[0]
+    views, x = program('views'), make_shapes(512, 32)[0] # albumentations draws from a stream that no seed of ours reaches
     for policy in views.byol_policies(32):
         made = {k: job() for k,job in views.jobs(policy, x, {}).items()}
         for o in made.values():
-            assert o.shape==(64, 3, 32, 32) and o.dtype==torch.float32
+            assert o.shape==(512, 3, 32, 32) and o.dtype==torch.float32
             assert (o.mean((0, 2, 3))-made['batchview'].mean((0, 2, 3))).abs().max()<.25 and (o.std()-made['batchview'].std()).abs()<.2
 
 def test_throughput(bench):
