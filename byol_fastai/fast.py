@@ -37,9 +37,7 @@ class DeviceLosses(Callback):
         self.seen,self.lent = 0,(self.recorder.loss, self.recorder.smooth_loss)
         self._lend(DeviceLoss(), DeviceSmoothLoss(self.recorder.smooth_loss.beta))
         if hasattr(self.learn, 'progress'): self.progress.after_batch = self.update_bar
-
     def _lend(self, loss, smooth_loss): vars(self.recorder).update(loss=loss, smooth_loss=smooth_loss) # an assignment would make fastai warn
-
     def update_bar(self):
         if self.iter%self.every==0 or self.iter==self.n_iter-1: type(self.progress).after_batch(self.progress)
 

@@ -150,9 +150,8 @@ def byol_learner(dls:DataLoaders, # Clean batches, as from `byol_dls`
     **kwargs # Passed on to `Learner`
 )->Learner:
     "A `Learner` in which the views make the inputs, the target network makes the labels, and the rest is plain fastai"
-    opt = _known_optimizer(opt, dls.train.bs)
     learn = Learner(dls, _networks(dls, arch, n_hidden, n_proj, small), BYOLLoss(), splitter=byol_splitter,
-        opt_func=partial(byol_optimizer, name=opt, wd=wd, fused=fast is not False), lr=default_lr(opt, dls.train.bs),
+        opt_func=partial(byol_optimizer, name=(opt := _known_optimizer(opt, dls.train.bs)), wd=wd, fused=fast is not False), lr=default_lr(opt, dls.train.bs),
         metrics=[FeatureStd(), EffectiveRank()] if metrics is None else metrics, cbs=[*_byol_callbacks(dls, policies, tau, schedule, guard, amp, fast), *L(cbs)], **kwargs)
     learn.predictor_lr_mult,learn.auto_tau = predictor_lr_mult,tau is None
     return learn
