@@ -26,7 +26,7 @@ from byol_fastai import course
 from byol_fastai.all import (BYOL, BatchView, BYOLLoss, Checkpoint, CollapseGuard, ImageArray, ImageDL, ToUnit, TwoViews, accuracy_of, adjust_brightness,
     adjust_contrast, adjust_hue, adjust_saturation, byol_learner, byol_loss, byol_policies, create_encoder, crop_resize, draw_boxes, embed, gaussian_blur,
     knn_predict, plain_dl, save_encoder, solarize, to_gray, write_atomically)
-import step_profile, throughput, views
+import step_profile, switches, throughput, views
 from timing import command, present, seconds
 
 # --- the recipe
@@ -233,7 +233,8 @@ def timings(r: Recipe, images: Images, repeats: int, workers: list) -> dict:
     few = throughput.Task(images.train.x[:max(8*r.bs, 512)], r.bs, r.arch, r.n_hidden, r.n_proj, r.device)
     speeds, chosen = throughput.speeds(few, repeats, workers, present(throughput.PEERS))
     return dict(views=views.measure(byol_policies(32)[0], images.train.x[:512], repeats, present(dict(kornia='kornia'))),
-        throughput=speeds | dict(workers=chosen, learner_overhead=throughput.overhead(task, repeats)), step_profile=step_profile.measure(task, 2))
+        throughput=speeds | dict(workers=chosen, learner_overhead=throughput.overhead(task, repeats)), step_profile=step_profile.measure(task, 2),
+        switches=switches.measure(few, repeats, compiled=torch.device(r.device).type == 'cuda'))
 
 def gpu_memory_gb(device) -> float: return round(torch.cuda.max_memory_allocated()/2**30, 2) if torch.device(device).type == 'cuda' else 0.
 

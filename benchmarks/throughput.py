@@ -3,6 +3,7 @@
     python benchmarks/throughput.py
 
 The ceiling is a bare PyTorch loop without views. `learner_overhead` is what a `Learner` adds to a bare loop that does the same work, views included.
+On a GPU everybody computes in 16 bits, on a CPU in 32. Where the CPU has bfloat16, `bfloat16` holds the same others against `byol_fastai` with `CPUMixedPrecision`.
 """
 import argparse, statistics
 from copy import deepcopy
@@ -12,8 +13,8 @@ import torch
 from fastai.vision.all import AMPMode, DataLoaders, set_seed
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
-from byol_fastai.all import (BYOL, AlbumentationsView, BatchView, BYOLLoss, ImageArray, ImageDL, TinyResNet, ToUnit, byol_learner, byol_optimizer, byol_policies,
-    byol_splitter, create_encoder, load_source, mixed_precision)
+from byol_fastai.all import (BYOL, AlbumentationsView, BatchView, BYOLLoss, CPUMixedPrecision, ImageArray, ImageDL, TinyResNet, ToUnit, byol_learner, byol_optimizer,
+    byol_policies, byol_splitter, cpu_has_bfloat16, create_encoder, load_source, mixed_precision)
 from byol_fastai.course import record
 from timing import command, interleaved, present, ratio, set_threads
 from views import arrays, pil_images, torchvision_view
@@ -30,7 +31,7 @@ class Task:
     n_hidden: int = 256
     n_proj: int = 64
     device: str = 'cpu'
-    width: int = 24 # of the small encoder
+    width: int = 16 # of the small encoder
 
     @property
     def policies(self) -> tuple: return byol_policies(self.x.shape[-1])
@@ -166,6 +167,7 @@ def lucidrains_epoch(task: Task):
 def contestants(task: Task, workers: list, peers: dict) -> dict:
     "A function for each that trains one epoch; those with a `DataLoader` once for each number of workers, as `name/workers`"
     res = dict(byol_fastai=fastai_epoch(task), ceiling=ceiling_epoch(task))
+    if task.device == 'cpu' and cpu_has_bfloat16(): res['byol_fastai bfloat16'] = fastai_epoch(task, cbs=CPUMixedPrecision())
     if 'byol_pytorch' in peers: res['lucidrains'] = lucidrains_epoch(task)
     for w in workers:
         res[f'albumentations/{w}'] = pairs_epoch(task, arrays(task.x), AlbumentationsView, w)
@@ -186,9 +188,13 @@ def overhead(task: Task, repeats: int) -> float:
 def speeds(task: Task, repeats: int, workers: list, peers: dict) -> tuple:
     "Images per second and ratios, and the number of workers that each was fastest with"
     times, chosen = best_workers(interleaved(contestants(task, workers, peers), repeats, task.device))
-    images = len(task.x)//task.bs*task.bs
+    half, images = times.pop('byol_fastai bfloat16', None), len(task.x)//task.bs*task.bs
+    return compared(times, images) | (dict(bfloat16=compared(times | dict(byol_fastai=half), images)) if half else {}), chosen
+
+def compared(times: dict, images: int) -> dict:
+    "Images per second of everybody, and how many times as long as `byol_fastai` the others take"
     return dict(images_per_second={name: round(images/statistics.median(o), 1) for name, o in times.items()},
-        ratio={o: ratio(times, o, 'byol_fastai') for o in times if o != 'byol_fastai'}), chosen
+        ratio={o: ratio(times, o, 'byol_fastai') for o in times if o != 'byol_fastai'})
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -197,7 +203,7 @@ def main(argv=None):
     parser.add_argument('--overhead-n', type=int, default=4096, help='images in an epoch to measure the overhead with: what a fit needs to begin and end shall not dominate')
     parser.add_argument('--bs', type=int, default=128)
     parser.add_argument('--size', type=int, default=32)
-    parser.add_argument('--widths', type=int, nargs='+', default=[24, 8], help='of the small encoder; the narrower it is, the more the views weigh')
+    parser.add_argument('--widths', type=int, nargs='+', default=[16, 32], help='of the small encoder; the narrower it is, the more the views weigh')
     parser.add_argument('--threads', type=int, default=2, help='of torch')
     parser.add_argument('--workers', type=int, nargs='+', default=[0, 2], help='of the data loaders; each contestant is measured with the best of them')
     parser.add_argument('--repeats', type=int, default=5)

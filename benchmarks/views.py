@@ -46,7 +46,7 @@ def jobs(policy: ViewPolicy, x: torch.Tensor, peers: dict) -> dict:
     def each(view, images): return torch.stack([view(o) for o in images])
     def batch(view): return view(x.float()/255)
     res = dict(
-        batchview=partial(batch, BatchView(policy)),
+        batchview=partial(BatchView(policy), x),
         albumentations=partial(each, AlbumentationsView(policy), arrays(x)),
         torchvision_v2=partial(each, torchvision_view(policy), list(x.cpu())),
         torchvision_v2_pil=partial(each, torchvision_view(policy, pil=True), pil_images(x)))

@@ -8,7 +8,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/augment.html.md"""
 __all__ = ['SHAPES_VIEWS', 'ViewPolicy', 'byol_policies', 'source_policies', 'AlbumentationsView', 'to_gray', 'blend',
            'adjust_brightness', 'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'solarize', 'resize_matrix',
            'resize_table', 'resize_matrices', 'separable', 'crop_resize', 'blur_matrix', 'gaussian_blur', 'draw_boxes',
-           'keep_freed_memory', 'BatchView', 'TwoViews']
+           'BatchView', 'where_on', 'TwoViews']
 
 # %% ../nbs/02_augment.ipynb #c005
 import os
@@ -179,7 +179,7 @@ def adjust_hue(
     hue += shift.view(-1, 1, 1)
     hue -= hue.floor()
     dip = (hue.unsqueeze(1)-place).abs_().clamp_(1/6, 1/3).sub_(level).mul_(speed)   # 0 at the full value, 1 at the lowest
-    return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), dip, value=-1)
+    return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), dip, value=-1, out=dip)
 
 # %% ../nbs/02_augment.ipynb #c060
 def solarize(
@@ -314,45 +314,41 @@ def draw_boxes(
     uy,ux = torch.where(first[0]<tries, torch.rand(2, n, device=device), .4999)   # the last resort lies in the middle
     return torch.stack([(uy*(h-bh+1)).floor_(), (ux*(w-bw+1)).floor_(), bh, bw])
 
-# %% ../nbs/02_augment.ipynb #c095
-@lru_cache(1)
-def keep_freed_memory():
-    "Let the C library keep what is freed, up to 64 MB of it, for whoever asks next: glibc takes the largest block it has seen freed, of at most 32 MB, as its measure"
-    torch.empty(31*2**20, dtype=torch.uint8)
-
 # %% ../nbs/02_augment.ipynb #c096
 class BatchView:
     "Views of a whole batch at once, on its own device; each image draws its own parameters"
-    bite = 64 # Images worked on together on a CPU: what fits its cache
+    bite = 2**17 # Pixels worked on together on a CPU: what fits its cache
     def __init__(self,
         policy:ViewPolicy, # The distribution to draw from
     ):
         self.policy = policy
-        keep_freed_memory()
         mean,std = (tensor(o, dtype=torch.float32).view(3, 1, 1) for o in (policy.mean, policy.std))
         self.scale,self.shift = 1/std,mean/std
 
     @torch.no_grad()
     def __call__(self,
-        x:Tensor, # Images [B,3,H,W], floats in [0,1]
+        x:Tensor, # Images [B,3,H,W], floats in [0,1] or bytes
     )->Tensor: # Views [B,3,size,size], normalised
         x = _check_batch(x)
         n,_,h,w = x.shape
         d = self.draw(n, h, w, x.device)
-        quarter = -(-n//4)
-        bite = min(self.bite, quarter) if x.device.type=='cpu' else quarter
-        turn,views = int(torch.randint(4, ())),x.new_empty(n, 3, self.policy.size, self.policy.size)
-        for i in range(0, n, bite):
-            self.apply(x[i:i+bite], {k:v[...,i:i+bite] for k,v in d.items()}, (turn+i//bite)%4, views[i:i+bite])
+        bite = -(-n//2)
+        if x.device.type=='cpu': bite = min(bite, max(1, self.bite//self.policy.size**2))
+        turn,views = int(torch.randint(4, ())),torch.empty(n, 3, self.policy.size, self.policy.size, device=x.device)
+        for i in range(0, n, bite): self.apply(_in_unit(x[i:i+bite]), {k:v[...,i:i+bite] for k,v in d.items()}, (turn+i//bite)%4, views[i:i+bite])
         return views
 
 # %% ../nbs/02_augment.ipynb #c098
 def _check_batch(x):
-    "`x` as a plain float32 tensor, or a sentence about what is wrong with it"
+    "`x` as a plain tensor, or a sentence about what is wrong with it"
     if x.ndim!=4 or x.shape[1]!=3:
         raise ValueError(f"BatchView wants a batch [B,3,H,W], but got {list(x.shape)}: for one image write x[None], for grey ones x.expand(-1, 3, -1, -1).")
-    if not x.is_floating_point(): raise ValueError(f"BatchView wants floats in [0, 1], but got {x.dtype}: divide bytes by 255.")
-    return x.as_subclass(Tensor).float()
+    if not (x.is_floating_point() or x.dtype==torch.uint8): raise ValueError(f"BatchView wants floats in [0, 1] or bytes, but got {x.dtype}: convert with .byte().")
+    return x.as_subclass(Tensor)
+
+def _in_unit(x):
+    "Bytes or floats as float32 in [0,1]"
+    return x.float().div_(255) if x.dtype==torch.uint8 else x.float()
 
 # %% ../nbs/02_augment.ipynb #c101
 @patch
@@ -364,16 +360,16 @@ def draw(self:BatchView,
 )->dict: # Tensors by name, the last axis counts the images
     "The parameters of `n` views"
     p,u = self.policy,torch.rand(13, n, device=device)
-    on,(lo,hi) = (u[0]<p.jitter_p).float(),p.blur_sigma
-    factor = [1 + on*s*(2*o-1) for s,o in zip((p.brightness, p.contrast, p.saturation), u[1:4])]
+    lo,hi = p.blur_sigma
+    factor = [1 + s*(2*o-1) for s,o in zip((p.brightness, p.contrast, p.saturation), u[1:4])]
     return dict(box=draw_boxes(p, n, h, w, device), flip=u[4]<p.flip_p,
-        factor=torch.stack(factor), hue=on*p.hue*(2*u[5]-1), order=u[6:9].argsort(0),
-        gray=(u[9]<p.gray_p).float(), blur=u[10]<p.blur_p, sigma=lo + (hi-lo)*u[11], solarize=(u[12]<p.solarize_p).float())
+        jitter=u[0]<p.jitter_p, factor=torch.stack(factor), hue=p.hue*(2*u[5]-1), order=u[6:9].argsort(0),
+        gray=u[9]<p.gray_p, blur=u[10]<p.blur_p, sigma=lo + (hi-lo)*u[11], solarize=u[12]<p.solarize_p)
 
 # %% ../nbs/02_augment.ipynb #c104
 @patch
 def jitter(self:BatchView,
-    x:Tensor, # Images [B,3,H,W] in [0,1]
+    x:Tensor, # Images [B,3,H,W] in [0,1]; overwritten
     factor:Tensor, # Of brightness, contrast and saturation [3,B]
     hue:Tensor, # Shift [B]
     order:Tensor, # Of the three [3,B]
@@ -381,7 +377,7 @@ def jitter(self:BatchView,
 )->Tensor: # [B,3,H,W] in [0,1]
     "Colour jitter, in an order of its own for each image"
     f = factor.gather(0, order)
-    f,contrast,saturation = (o.unflatten(1, (-1, 1, 1, 1)) for o in (f, (order==1)*(1-f), (order==2)*(1-f)))
+    f,contrast,saturation = (o.view(3, -1, 1, 1, 1) for o in (f, (order==1)*(1-f), (order==2)*(1-f)))
     turns = [0, 1, 2]
     turns.insert(hue_at, None)
     for k in turns:
@@ -389,11 +385,24 @@ def jitter(self:BatchView,
         else:
             gray = to_gray(x)
             mean = gray.mean((2,3), keepdim=True)
-            base = gray.mul_(saturation[k]).add_(mean*contrast[k])
-            x = torch.addcmul(base, x, f[k]).clamp_(0, 1)
+            base = gray.mul_(saturation[k]).add_(mean.mul_(contrast[k]))
+            x = torch.addcmul(base, x, f[k], out=x).clamp_(0, 1)
     return x
 
 # %% ../nbs/02_augment.ipynb #c108
+def where_on(
+    on:Tensor, # For which images? bool [B]
+    x:Tensor, # Images [B,3,H,W]; overwritten on a CPU
+    f:Callable, # (images, *parameters) -> images; may overwrite those that it gets
+    *params:Tensor # For each image, along the last axis
+)->Tensor: # [B,3,H,W]
+    "`f` for the images that it is on for, the others as they are"
+    if x.device.type!='cpu': return torch.where(_per_image(on), f(x.clone(), *params), x)
+    i = on.nonzero().squeeze(1)
+    if len(i)==0: return x
+    return x.index_copy_(0, i, f(x.index_select(0, i), *[p.index_select(-1, i) for p in params]))
+
+# %% ../nbs/02_augment.ipynb #c111
 @patch
 def apply(self:BatchView,
     x:Tensor, # Images [B,3,H,W] in [0,1]
@@ -404,14 +413,14 @@ def apply(self:BatchView,
     "The views of `x` that the parameters `d` describe"
     p = self.policy
     x = crop_resize(x, *d['box'], p.size, d['flip'])
-    if p.jitter_p: x = self.jitter(x, d['factor'], d['hue'], d['order'], hue_at)
-    if p.gray_p: x = x.lerp_(to_gray(x).expand_as(x), _per_image(d['gray']))
-    if p.blur_p: x = torch.where(_per_image(d['blur']), gaussian_blur(x, d['sigma'], p.blur_taps), x)
-    if p.solarize_p: x = torch.minimum(x, _per_image(2-d['solarize']) - x)
+    x = where_on(d['jitter'], x, partial(self.jitter, hue_at=hue_at), d['factor'], d['hue'], d['order'])
+    x = where_on(d['gray'], x, lambda x: to_gray(x).expand_as(x))
+    if p.blur_p: x = where_on(d['blur'], x, partial(gaussian_blur, taps=p.blur_taps), d['sigma'])
+    if p.solarize_p: x = where_on(d['solarize'], x, solarize)
     self.scale,self.shift = self.scale.to(x.device),self.shift.to(x.device)   # copied once, then they stay there
     return torch.mul(x, self.scale, out=out).sub_(self.shift)
 
-# %% ../nbs/02_augment.ipynb #c123
+# %% ../nbs/02_augment.ipynb #c126
 class TwoViews(Callback):
     "Replace each clean batch by two views of it, in training and in validation"
     order = MixedPrecision.order-5 # before the autocast: the views are made in float32

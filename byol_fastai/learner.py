@@ -6,10 +6,11 @@ Docs: https://byol-fastai.github.io/byol_fastai/learner.html.md"""
 
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'byol_splitter', 'byol_optimizer', 'default_optimizer', 'default_lr', 'warmup_cosine', 'mixed_precision',
-           'byol_learner']
+           'cpu_has_bfloat16', 'CPUMixedPrecision', 'byol_learner']
 
 # %% ../nbs/07_learner.ipynb #c005
 from fastai.vision.all import *
+from fastai.callback.fp16 import GradScaler
 from timm.optim import Lars
 from .data import *
 from .augment import *
@@ -103,7 +104,20 @@ def mixed_precision(
     "Autocast in the right type for the card: bfloat16 from compute capability 8.0 on, float16 with loss scaling below, nothing without CUDA"
     if device.type!='cuda': return []
     # `torch.cuda.is_bf16_supported()` also says yes where bfloat16 is only emulated, on a T4 for one
-    return [MixedPrecision(amp_mode=AMPMode.BF16 if torch.cuda.get_device_capability(device)[0]>=8 else AMPMode.FP16)]
+    return [MixedPrecision(AMPMode.BF16 if torch.cuda.get_device_capability(device)[0]>=8 else AMPMode.FP16)]
+
+# %% ../nbs/07_learner.ipynb #c074c
+def cpu_has_bfloat16()->bool:
+    "Does this CPU compute in bfloat16? Others can only emulate it, slowly"
+    has = getattr(torch.cpu, 'get_capabilities', dict)() # older versions of PyTorch do not tell
+    return bool(has.get('avx512_bf16') or has.get('amx_bf16'))
+
+class CPUMixedPrecision(MixedPrecision):
+    "Autocast to bfloat16 on a CPU that computes in it: faster for wide convolutions"
+    def __init__(self): super().__init__(AMPMode.BF16)
+    def before_fit(self):
+        if not cpu_has_bfloat16(): warn("This CPU does not compute in bfloat16, as far as PyTorch can tell: training will be slower than in 32 bits.")
+        self.autocast,self.learn.scaler,self.scales = torch.autocast('cpu', torch.bfloat16),GradScaler('cpu', enabled=False),L()
 
 # %% ../nbs/07_learner.ipynb #c076
 def _image_size(dls): return getattr(dls, 'size', None) or dls.one_batch()[0].shape[-1]
@@ -145,7 +159,7 @@ def byol_learner(dls:DataLoaders, # Clean batches, as from `byol_dls`
     metrics:list|None=None, # By default `FeatureStd` and `EffectiveRank`
     cbs:list|Callback|None=None, # More callbacks
     guard:bool=True, # Stop a collapsed fit with a `CollapseGuard`
-    amp:bool=True, # Mixed precision on a GPU
+    amp:bool=True, # Mixed precision on a GPU; for a CPU see `CPUMixedPrecision`
     fast:bool|list=True, # `True` for all that is safe and fast on the device, `False` for nothing of it, or a list of callbacks: see `fast_callbacks`
     **kwargs # Passed on to `Learner`
 )->Learner:

@@ -40,7 +40,7 @@ class _Block(nn.Module):
 class TinyResNet(nn.Module):
     "A residual network small enough to train on a laptop's CPU: [B,3,H,W] -> [B,n_features]"
     def __init__(self,
-        width:int=24, # Channels of the first stage
+        width:int=16, # Channels of the first stage
         stages:int=3, # Stages of one block each
         stem_stride:int=2, # Stride of the first convolution
     ):

@@ -207,7 +207,7 @@ class RunConfig:
     "What a run trains, on what and for how long"
     data:str='shapes' # As in `byol_dls`
     arch:str='tiny' # As in `create_encoder`
-    epochs:int=12 # Length of the schedule
+    epochs:int=20 # Length of the schedule
     n:int|None=None # At most so many images
     bs:int=64 # Images in a batch
     size:int|None=None # Side of a view, pixels
@@ -222,7 +222,7 @@ class RunConfig:
 
 # %% ../nbs/13_your_images.ipynb #c073
 PRESETS = dict(
-    shapes=dict(arch='tiny', epochs=12, bs=64, opt='adamw', lr=8e-3, n_hidden=256, n_proj=64),
+    shapes=dict(arch='tiny', epochs=20, bs=64, opt='adamw', lr=8e-3, n_hidden=256, n_proj=64),
     cifar10=dict(arch='resnet18', epochs=200, bs=256),
     folder=dict(arch='resnet18', epochs=200, bs=128)) # fields of `RunConfig` for each source; `folder` stands for all others
 

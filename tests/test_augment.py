@@ -8,8 +8,8 @@ from hypothesis import given, strategies as st
 from scipy.stats import ks_2samp
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from byol_fastai.all import AlbumentationsView, BatchView, TwoViews, ViewPolicy, byol_policies
-from byol_fastai.augment import (adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, crop_resize, draw_boxes, gaussian_blur, solarize,
-    to_gray)
+from byol_fastai.augment import (adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, crop_resize, draw_boxes, gaussian_blur, resize_matrices,
+    resize_matrix, solarize, to_gray, where_on)
 from conftest import tiny_learner
 
 QUIET = dict(scale=(1., 1.), ratio=(1., 1.), flip_p=0., jitter_p=0., gray_p=0., blur_p=0., solarize_p=0.)
@@ -48,6 +48,12 @@ def test_crop_and_resize_are_torchvisions_bicubic_antialiased(h, w, size, seed):
         return V.horizontal_flip(o) if flip[i] else o
     close(crop_resize(x, *box, size, flip), map(theirs, range(4)), atol=1e-4)
 
+@pytest.mark.parametrize('n_in, n_out', [(9, 12), (32, 20), (70, 64)]) # the last is too large for a table
+def test_matrices_looked_up_are_those_calculated(n_in, n_out):
+    length = torch.randint(1, n_in+1, (50,))
+    start,flip = (torch.rand(50)*(n_in-length+1)).floor(), torch.rand(50) < .5
+    torch.testing.assert_close(resize_matrices(start, length, n_in, n_out, flip), resize_matrix(start, length, n_in, n_out, flip))
+
 @pytest.mark.parametrize('size, taps', [(24, 3), (31, 9), (64, 23)])
 def test_blur_is_torchvisions(size, taps):
     x,sigma = images(4, size, size), torch.tensor([.1, .5, 1., 2.])
@@ -60,7 +66,7 @@ def by_torchvision(x, d, i, hue_at, policy):
     jitter = [lambda x, f=f, k=k: f(x, d['factor'][k,i].item()) for k,f in enumerate((V.adjust_brightness, V.adjust_contrast, V.adjust_saturation))]
     jitter = [jitter[k] for k in d['order'][:,i]]
     jitter.insert(hue_at, lambda x: V.adjust_hue(x, d['hue'][i].item()))
-    for f in jitter: x = f(x)
+    for f in jitter if d['jitter'][i] else (): x = f(x)
     if d['gray'][i]: x = V.rgb_to_grayscale(x, 3)
     if d['blur'][i]: x = V.gaussian_blur(x, [policy.blur_taps]*2, [d['sigma'][i].item()]*2)
     if d['solarize'][i]: x = V.solarize(x, .5)
@@ -163,6 +169,19 @@ def test_the_seed_of_torch_decides_and_the_input_is_left_alone():
     def draw(seed): torch.manual_seed(seed); return view(x)
     a,b,c = draw(1), draw(1), draw(2)
     assert torch.equal(a, b) and not torch.equal(a, c) and torch.equal(x, was)
+
+def test_bytes_are_as_good_as_floats():
+    x,view = (images(70, 32, 32)*255).byte(), BatchView(byol_policies(32)[1])
+    def draw(x): torch.manual_seed(1); return view(x)
+    torch.testing.assert_close(draw(x), draw(x/255), rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match='floats in .* or bytes'): view(x.int())
+
+def test_an_operation_for_some_images_leaves_the_others_alone():
+    x,on,f = images(6), torch.tensor([True, False, True, True, False, False]), torch.linspace(.6, 1.4, 6)
+    ours = where_on(on, x.clone(), adjust_contrast, f)
+    assert torch.equal(ours[~on], x[~on])
+    torch.testing.assert_close(ours[on], adjust_contrast(x, f)[on])
+    assert torch.equal(where_on(on&False, x.clone(), adjust_contrast, f), x)
 
 def test_an_images_view_does_not_depend_on_its_neighbours():
     view,x = BatchView(replace(byol_policies(40)[1], blur_p=.5)), images(9, 32, 32)

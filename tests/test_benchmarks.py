@@ -51,11 +51,31 @@ def test_the_torchvision_pipelines_make_what_batchview_makes():
             assert o.shape==(512, 3, 32, 32) and o.dtype==torch.float32
             assert (o.mean((0, 2, 3))-made['batchview'].mean((0, 2, 3))).abs().max()<.25 and (o.std()-made['batchview'].std()).abs()<.2
 
-def test_throughput(bench):
+def test_throughput(bench, monkeypatch):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', dict, raising=False)
     figures = bench('throughput', '--n 32 --overhead-n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 8 4')
     assert set(figures['images_per_second'])=={'byol_fastai', 'ceiling', 'albumentations', 'torchvision_v2'}
     assert set(figures['ratio'])=={'ceiling', 'albumentations', 'torchvision_v2'} and isinstance(figures['learner_overhead'], float)
     assert set(figures['width_4'])=={'images_per_second', 'ratio', 'learner_overhead'}
+
+@pytest.mark.parametrize('bf16', [False, True])
+def test_a_cpu_with_bfloat16_is_measured_with_it_as_well(bench, monkeypatch, bf16):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=bf16), raising=False)
+    figures = bench('throughput', '--n 32 --overhead-n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 4')
+    assert ('bfloat16' in figures)==bf16
+    if not bf16: return
+    half = figures['bfloat16']
+    assert set(half['ratio'])==set(figures['ratio'])=={'ceiling', 'albumentations', 'torchvision_v2'}
+    assert half['images_per_second']['albumentations']==figures['images_per_second']['albumentations']
+    assert half['images_per_second']['byol_fastai']!=figures['images_per_second']['byol_fastai']
+
+@pytest.mark.parametrize('bf16', [False, True])
+def test_switches(bench, monkeypatch, bf16):
+    monkeypatch.setattr(program('switches').shutil, 'which', lambda name: None)
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=bf16), raising=False)
+    figures = bench('switches', '--n 32 --bs 16 --size 16 --repeats 1 --threads 1 --widths 4')['width_4']
+    parts = {'optimizer not fused', 'channels not last'} | ({'bfloat16'} if bf16 else set())
+    assert set(figures['ratio'])==parts and set(figures)=={'as it comes', 'ratio'} | parts
 
 def test_each_loader_is_judged_by_its_best_number_of_workers():
     best,chosen = program('throughput').best_workers({'us': [2.], 'x/0': [5., 5., 1.], 'x/2': [3., 3., 9.], 'y/0': [1.], 'y/2': [4.]})
@@ -123,7 +143,7 @@ def test_gpu(bench, npz, tmp_path):
     bench('gpu', options(npz, out, '--minutes .02'))
     entry = json.loads((out/'gpu.json').read_text())
     assert set(entry['figures'])=={'checks', 'timings', 'training', 'probes'} and entry['commit']
-    assert set(entry['figures']['timings'])=={'views', 'throughput', 'step_profile'} and entry['config']['epochs']>=1
+    assert set(entry['figures']['timings'])=={'views', 'throughput', 'step_profile', 'switches'} and entry['config']['epochs']>=1
     figures = json.loads((out/'cifar10_gpu.json').read_text())['figures']
     assert {'knn', 'linear'}==set(figures['byol'])==set(figures['random']) and figures['epochs']==figures['of']
 

@@ -2,7 +2,8 @@
 import math, numpy as np, pytest, torch
 from torch import nn
 from fastai.callback.training import GradientClip
-from byol_fastai.learner import mixed_precision
+from fastai.vision.all import AMPMode, Callback
+from byol_fastai.learner import CPUMixedPrecision, cpu_has_bfloat16, mixed_precision
 from conftest import Do, same, state, tiny_learner
 
 def groups(learn): learn.create_opt(); return learn.opt.opt.param_groups
@@ -94,7 +95,42 @@ def test_fit_byol_chooses_tau_by_the_length_of_the_fit_unless_told():
     told = tiny_learner(tau=.5); told.fit_byol(1)
     assert learn.ema_target.taus[0]==pytest.approx(.97) and told.ema_target.taus[0]==pytest.approx(.5)
 
-def test_mixed_precision_is_for_cards(): assert mixed_precision(torch.device('cpu'))==[]
+def pretend(monkeypatch, **has): monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: has, raising=False)
+
+@pytest.mark.parametrize('has, does', [({}, False), (dict(avx512_bf16=False, avx2=True), False), (dict(avx512_bf16=True), True), (dict(amx_bf16=True), True)])
+def test_a_cpu_has_bfloat16_where_it_has_instructions_for_it(monkeypatch, has, does):
+    pretend(monkeypatch, **has)
+    assert cpu_has_bfloat16() is does
+
+def test_an_older_pytorch_does_not_tell(monkeypatch):
+    monkeypatch.delattr(torch.cpu, 'get_capabilities', raising=False)
+    assert cpu_has_bfloat16() is False
+    with pytest.warns(UserWarning, match='slower than in 32 bits'): tiny_learner(cbs=CPUMixedPrecision()).fit_byol(1)
+
+def test_mixed_precision_by_itself_is_for_cards(): assert mixed_precision(torch.device('cpu'))==mixed_precision(torch.device('mps'))==[]
+
+@pytest.mark.parametrize('capability, kind', [((7, 5), AMPMode.FP16), ((8, 0), AMPMode.BF16), ((9, 0), AMPMode.BF16)])
+def test_a_card_computes_in_bfloat16_from_capability_8_on(monkeypatch, capability, kind):
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: capability)
+    assert [o.amp_mode for o in mixed_precision(torch.device('cuda'))]==[kind]
+
+class Dtypes(Callback):
+    "The number formats that a training batch meets"
+    order = 20 # after the target has made the labels
+    def before_batch(self): self.seen = dict(labels={o.dtype for o in self.yb})
+    def after_pred(self): self.seen.update(projections={o.dtype for o in self.model.projections})
+    def after_loss(self): self.seen.update(loss=self.learn.loss.dtype, inside=torch.is_autocast_enabled('cpu'))
+
+def test_16_bits_on_a_cpu_train_the_same_network_up_to_rounding(monkeypatch):
+    pretend(monkeypatch, avx512_bf16=True)
+    plain,half = tiny_learner(opt='sgd'), tiny_learner(opt='sgd', cbs=[CPUMixedPrecision(), seen := Dtypes()])
+    for o in plain, half: o.fit_byol(3)
+    assert seen.seen==dict(labels={torch.bfloat16}, projections={torch.bfloat16}, loss=torch.float32, inside=False)
+    assert all(o.dtype==torch.float32 for o in half.model.parameters()) and not torch.is_autocast_enabled('cpu')
+    a,b = (torch.stack(o.recorder.losses) for o in (plain, half))
+    assert not torch.equal(a, b)
+    torch.testing.assert_close(a, b, rtol=0, atol=.3)   # of at most 8; a new network sees all images as almost the same, and its BatchNorm blows the rest up, rounding included
+    assert b[-1]<b[0]
 
 def test_wrong_settings_are_refused_in_a_sentence():
     learn = tiny_learner()
