@@ -72,7 +72,7 @@ def byol_policies(
     return ViewPolicy(size, **{'blur_p':blur, **kwargs}),ViewPolicy(size, **{'blur_p':blur2, 'solarize_p':.2, **kwargs})
 
 # %% ../nbs/02_augment.ipynb #c028
-SHAPES_VIEWS = dict(scale=(.4, 1.), jitter_p=0., solarize_p=0., blur_p=0.)
+SHAPES_VIEWS = dict(scale=(.4, 1.), jitter_p=0., solarize_p=0., blur_p=0.) # what both views of the shapes have in common
 
 def source_policies(
     source:str, # Name of the data source, as in `byol_dls`
