@@ -1,5 +1,5 @@
 "What the benchmarks share: rounds in which everybody takes a turn, medians, ratios, and a word about what is not installed."
-import contextlib, gc, importlib.metadata, statistics, sys, time
+import contextlib, gc, importlib.metadata, random, statistics, sys, time
 from importlib.util import find_spec
 from pathlib import Path
 import cv2, torch
@@ -22,8 +22,9 @@ def seconds(job, device='cpu') -> float:
     return time.perf_counter()-start
 
 def interleaved(jobs: dict, repeats: int, device='cpu') -> dict:
-    "Seconds of each job in each round. In a round all take their turn, so that whatever else the computer does meets them all; the first round warms up and does not count"
-    rounds = [{name: seconds(job, device) for name, job in jobs.items()} for _ in range(repeats+1)]
+    """Seconds of each job in each round. In a round all take their turn, so that whatever else the computer does meets them all,
+    in an order of its own, so that nobody always comes after the same other one; the first round warms up and does not count"""
+    rounds = [{name: seconds(jobs[name], device) for name in random.Random(i).sample([*jobs], len(jobs))} for i in range(repeats+1)]
     return {name: [o[name] for o in rounds[1:]] for name in jobs}
 
 def medians(times: dict, scale: float = 1., digits: int = 2) -> dict:

@@ -118,12 +118,16 @@ class AlbumentationsView:
 def _per_image(p): return p.view(-1, 1, 1, 1)
 
 # %% ../nbs/02_augment.ipynb #c043
+@lru_cache(8)
+def _luma(device, dtype):
+    "How bright red, green and blue look [1,3]"
+    return torch.tensor([[.2989, .587, .114]], device=device, dtype=dtype) # fastai's `tensor` knows no float64
+
 def to_gray(
     x:Tensor, # Images [B,3,H,W]
 )->Tensor: # [B,1,H,W]
     "Luma: how bright each pixel looks"
-    r,g,b = x.unbind(1)
-    return (.2989*r).add_(g, alpha=.587).add_(b, alpha=.114).unsqueeze(1)
+    return (_luma(x.device, x.dtype) @ x.flatten(2)).unflatten(2, x.shape[2:])
 
 # %% ../nbs/02_augment.ipynb #c046
 def blend(
@@ -176,8 +180,7 @@ def adjust_hue(
     "Images with their hues turned round the HSV circle"
     hue,chroma,value = _hue_chroma_value(x)
     place,level,speed = _wheel(x.device, x.dtype)
-    hue += shift.view(-1, 1, 1)
-    hue -= hue.floor()
+    hue.add_((1+shift).view(-1, 1, 1)).frac_()            # the 1 keeps it positive
     dip = (hue.unsqueeze(1)-place).abs_().clamp_(1/6, 1/3).sub_(level).mul_(speed)   # 0 at the full value, 1 at the lowest
     return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), dip, value=-1, out=dip)
 

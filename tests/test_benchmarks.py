@@ -1,5 +1,6 @@
 "Every benchmark runs from end to end at a tiny size, without the peers, and writes its figures where the ledger has them"
 import importlib, json, sys
+from functools import partial
 import numpy as np, pytest, torch
 from PIL import Image
 from byol_fastai import course
@@ -27,8 +28,10 @@ def bench(tmp_path, monkeypatch):
 
 def test_everybody_takes_a_turn_in_each_round_and_the_first_does_not_count():
     timing, calls = program('timing'), []
-    times = timing.interleaved(dict(a=lambda: calls.append('a'), b=lambda: calls.append('b')), 2)
-    assert calls==list('ababab') and {k: len(o) for k,o in times.items()}==dict(a=2, b=2)
+    times = timing.interleaved({o: partial(calls.append, o) for o in 'abc'}, 20)
+    rounds = [''.join(calls[i:i+3]) for i in range(0, len(calls), 3)]
+    assert all(sorted(o)==['a', 'b', 'c'] for o in rounds) and len(rounds)==21 and len(set(rounds))>2
+    assert {k: len(o) for k,o in times.items()}==dict(a=20, b=20, c=20)
     times = dict(ours=[1., 2., 4.], theirs=[3., 4., 100.])
     assert timing.medians(times)==dict(ours=2., theirs=4.) and timing.ratio(times, 'theirs', 'ours')==3.
 
