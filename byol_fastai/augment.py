@@ -171,7 +171,7 @@ def _hue_chroma_value(x):
 @lru_cache(8)
 def _wheel(device, dtype):
     "For red, green and blue [3,1,1]: a place on the circle, the distance from there at which there is no dip, and how fast it then grows"
-    return [tensor(o, device=device, dtype=dtype).view(3, 1, 1) for o in ((1/2, 1/3, 2/3), (1/3, 1/6, 1/6), (-6, 6, 6))]
+    return [torch.tensor(o, device=device, dtype=dtype).view(3, 1, 1) for o in ((1/2, 1/3, 2/3), (1/3, 1/6, 1/6), (-6, 6, 6))]
 
 def adjust_hue(
     x:Tensor, # Images [B,3,H,W] in [0,1]
