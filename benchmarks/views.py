@@ -63,7 +63,7 @@ def main(argv=None):
     parser.add_argument('--data', default='shapes', help='a source of byol_dls')
     parser.add_argument('--n', type=int, default=512, help='images in a batch')
     parser.add_argument('--size', type=int, default=32)
-    parser.add_argument('--repeats', type=int, default=15)
+    parser.add_argument('--repeats', type=int, default=31)
     a = parser.parse_args(argv)
     set_threads(1)
     set_seed(0)
