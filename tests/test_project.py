@@ -1,8 +1,9 @@
 "Packaging, README and badges say the same thing, and nothing in the repository belongs to the computer it was written on"
-import ast, importlib.metadata as md, json, os, re, subprocess
+import ast, contextlib, importlib.metadata as md, json, os, re, subprocess, sys
 from configparser import ConfigParser
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 try: import tomllib
 except ImportError: import tomli as tomllib # Python 3.10
 import byol_fastai.all
@@ -111,3 +112,25 @@ def test_no_file_names_a_folder_of_this_computer_or_a_package_registry():
 def test_no_file_is_a_leftover():
     def left(f): return f.suffix in ('.pyc', '.orig', '.rej', '.part', '.log') or '.ipynb_checkpoints' in f.parts or f.stat().st_size>2_000_000
     assert [str(f.relative_to(ROOT)) for f in committed() if left(f)]==[]
+
+def required(requirements):
+    "All distributions that come with these requirements, by their canonical names"
+    found,todo = set(),[Requirement(o) for o in requirements]
+    while todo:
+        r = todo.pop()
+        if r.marker and not r.marker.evaluate({'extra': ''}) or canonicalize_name(r.name) in found: continue
+        found.add(canonicalize_name(r.name))
+        with contextlib.suppress(md.PackageNotFoundError): todo += [Requirement(o) for o in md.requires(r.name) or []]
+    return found
+
+def test_the_package_imports_only_what_comes_with_its_requirements():
+    "What the extra `dev` installs is not there for those who only use the package"
+    imports = set()
+    for path in (ROOT/'byol_fastai').glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            if isinstance(node, ast.Import): imports |= {a.name.split('.')[0] for a in node.names}
+            if isinstance(node, ast.ImportFrom) and not node.level: imports.add(node.module.split('.')[0])
+    imports -= {*sys.stdlib_module_names, 'byol_fastai'}
+    come,of = required(lines('requirements')), md.packages_distributions()
+    assert {'IPython', 'fastai', 'timm'} <= imports
+    assert [o for o in sorted(imports) if not come & {canonicalize_name(d) for d in of[o]}]==[]
