@@ -9,6 +9,9 @@ __all__ = []
 
 # %% ../nbs/all.ipynb #c003
 from .course import *
+from .errors import *
+from .files import *
+from .shapes import *
 from .data import *
 from .augment import *
 from .model import *
