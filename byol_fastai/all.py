@@ -13,6 +13,7 @@ from .errors import *
 from .files import *
 from .shapes import *
 from .data import *
+from .views import *
 from .augment import *
 from .model import *
 from .loss import *
