@@ -74,3 +74,15 @@ def test_a_zero_vector_gives_a_finite_loss_and_gradient():
     loss = byol_loss(p, torch.ones(2, 3))
     loss.backward()
     assert loss.isfinite() and p.grad.isfinite().all()
+
+@pytest.mark.parametrize('loss', [BYOLLoss('none'), BYOLLoss(reduction='none')])
+def test_the_loss_of_each_image_averages_to_the_loss(loss):
+    p1,p2,z1,z2 = torch.randn(4, 5, 7)
+    each = loss((p1, p2), z1, z2)
+    assert each.shape==(5,)
+    torch.testing.assert_close(each.mean(), BYOLLoss()((p1, p2), z1, z2))
+    np.testing.assert_allclose(byol_loss(p1, z2, 'none'), [equation(p[None], z[None]) for p,z in zip(p1, z2)], rtol=1e-5, atol=1e-6)
+
+def test_what_cannot_be_compared_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match=r'\[4, 6\] and targets \[4, 5\] must have the same shape'): byol_loss(torch.randn(4, 6), torch.randn(4, 5))
+    with pytest.raises(ValueError, match="reduction='sum' should be 'mean'"): byol_loss(torch.randn(4, 6), torch.randn(4, 6), 'sum')
