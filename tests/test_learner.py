@@ -2,8 +2,9 @@
 import math, numpy as np, pytest, torch
 from torch import nn
 from fastai.callback.training import GradientClip
-from fastai.vision.all import AMPMode, Callback
+from fastai.vision.all import AMPMode, Adam, Callback
 from byol_fastai.learner import CPUMixedPrecision, cpu_has_bfloat16, mixed_precision
+from byol_fastai.all import byol_policies
 from conftest import Do, same, state, tiny_learner
 
 def groups(learn): learn.create_opt(); return learn.opt.opt.param_groups
@@ -138,6 +139,7 @@ def test_wrong_settings_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match='warmup=3 must lie between 0 and the 2 epochs'): learn.fit_byol(2, warmup=3)
     with pytest.raises(ValueError, match='lr=-1.0 must be positive'): learn.fit_byol(1, -1.)
     with pytest.raises(ValueError, match="opt='adam' is not known"): tiny_learner(opt='adam')
-    with pytest.raises(ValueError, match='cannot take images of 16 pixels'): tiny_learner(arch='vit_tiny_patch16_224')
-    with pytest.raises(ValueError, match='n_features'): tiny_learner(arch=nn.Flatten())
+    with pytest.raises(ValueError, match='cannot take images of 16 pixels'): tiny_learner(arch=nn.Sequential(nn.Conv2d(3, 4, 17), nn.Flatten()))
+    with pytest.raises(ValueError, match='give one of them'): tiny_learner(opt='sgd', opt_func=Adam)
+    with pytest.raises(ValueError, match='got 3, but a pair is wanted'): tiny_learner(policies=byol_policies(16)+byol_policies(16)[:1])
     with pytest.raises(ValueError, match='tau=1.5'): tiny_learner(tau=1.5)
