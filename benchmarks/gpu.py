@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from fastai.vision.all import DataLoaders, Module, ShortEpochCallback, set_seed
 from byol_fastai import course
 from byol_fastai.all import (BYOL, BatchView, BYOLLoss, Checkpoint, CollapseGuard, ImageArray, ImageDL, ToUnit, TwoViews, accuracy_of, adjust_brightness,
-    adjust_contrast, adjust_hue, adjust_saturation, byol_learner, byol_loss, byol_policies, create_encoder, crop_resize, draw_boxes, embed, gaussian_blur,
-    knn_predict, plain_dl, save_encoder, solarize, to_gray, write_atomically)
+    adjust_contrast, adjust_hue, adjust_saturation, byol_learner, byol_loss, byol_policies, create_encoder, crop_resize, draw_boxes, draw_parameters, embed, gaussian_blur,
+    make_views, knn_predict, plain_dl, save_encoder, solarize, to_gray, write_atomically)
 import step_profile, switches, throughput, views
 from timing import command, present, seconds
 
@@ -89,8 +89,8 @@ def check_views(device) -> dict:
     ops = dict(gray=(to_gray, x), brightness=(adjust_brightness, x, factor), contrast=(adjust_contrast, x, factor), saturation=(adjust_saturation, x, factor),
         hue=(adjust_hue, x, shift), solarize=(solarize, x), crop=(lambda x, b, f: crop_resize(x, *b, 32, f), x, boxes, flip),
         blur=(lambda x, s: gaussian_blur(x, s, policy.blur_taps), x, sigma))
-    drawn = BatchView(policy).draw(64, 32, 32)
-    whole = lambda x, *d: BatchView(policy).apply(x, dict(zip(drawn, d)), 1)
+    drawn = draw_parameters(policy, 64, 32, 32)
+    whole = lambda x, *d: make_views(policy, x, dict(zip(drawn, d)), 1)
     return {k: both(*o, device=device) for k, o in ops.items()} | dict(view=both(whole, x, *drawn.values(), device=device))
 
 def check_step(device) -> dict:

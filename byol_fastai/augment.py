@@ -6,34 +6,37 @@ Docs: https://byol-fastai.github.io/byol_fastai/w2_batch_views.html.md"""
 
 # %% auto #0
 __all__ = ['to_gray', 'blend', 'adjust_brightness', 'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'solarize',
-           'resize_matrix', 'resize_table', 'resize_matrices', 'separable', 'crop_resize', 'blur_matrix',
-           'gaussian_blur', 'draw_boxes', 'BatchView', 'where_on', 'SHAPES_VIEWS', 'ViewPolicy', 'byol_policies',
+           'resize_matrix', 'resize_table', 'fits_table', 'resize_matrices', 'separable', 'crop_resize', 'crop_each',
+           'blur_matrix', 'gaussian_blur', 'largest_box', 'draw_boxes', 'draw_parameters', 'colour_jitter', 'where_on',
+           'make_views', 'plan_batch', 'BatchView', 'as_view', 'SHAPES_VIEWS', 'ViewPolicy', 'byol_policies',
            'source_policies', 'AlbumentationsView', 'TwoViews']
 
 # %% ../nbs/w2_batch_views.ipynb #c005
 from functools import lru_cache
 from fastai.vision.all import *
+from .errors import UserValueError
 from .views import *
 
 # %% ../nbs/w2_batch_views.ipynb #c006
 _all_ = ['SHAPES_VIEWS', 'ViewPolicy', 'byol_policies', 'source_policies', 'AlbumentationsView', 'TwoViews']
 
-# %% ../nbs/w2_batch_views.ipynb #c010
+# %% ../nbs/w2_batch_views.ipynb #c011
 def _per_image(p): return p.view(-1, 1, 1, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c015
+# %% ../nbs/w2_batch_views.ipynb #c016
 @lru_cache(8)
 def _luma(device, dtype):
     "How bright red, green and blue look [1,3]"
     return torch.tensor([[.2989, .587, .114]], device=device, dtype=dtype) # fastai's `tensor` knows no float64
 
 def to_gray(
-    x:Tensor, # Images [B,3,H,W]
+    x:Tensor, # Images [B,C,H,W] of one or three channels
 )->Tensor: # [B,1,H,W]
-    "Luma: how bright each pixel looks"
+    "Luma: how bright each pixel looks; a single channel is that already"
+    if x.shape[1]==1: return x.clone()
     return (_luma(x.device, x.dtype) @ x.flatten(2)).unflatten(2, x.shape[2:])
 
-# %% ../nbs/w2_batch_views.ipynb #c018
+# %% ../nbs/w2_batch_views.ipynb #c019
 def blend(
     x:Tensor, # Images [B,3,H,W] in [0,1]
     base:Tensor, # What a factor of 0 gives; broadcast to the shape of `x`
@@ -42,7 +45,7 @@ def blend(
     "The line through `base` and `x`, at `f`"
     return torch.lerp(base.expand_as(x), x, _per_image(f)).clamp_(0, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c021
+# %% ../nbs/w2_batch_views.ipynb #c022
 def adjust_brightness(x:Tensor, f:Tensor)->Tensor:
     "Images `x` [B,3,H,W] darker (f<1) or brighter (f>1), by a factor `f` [B] for each"
     return blend(x, x.new_zeros(1), f)
@@ -55,7 +58,7 @@ def adjust_saturation(x:Tensor, f:Tensor)->Tensor:
     "Images `x` [B,3,H,W] with paler (f<1) or stronger (f>1) colours, by a factor `f` [B] for each"
     return blend(x, to_gray(x), f)
 
-# %% ../nbs/w2_batch_views.ipynb #c024
+# %% ../nbs/w2_batch_views.ipynb #c025
 def _over(a, b):
     "1. where `a` is larger than `b`, 0. elsewhere"
     return torch.gt(a, b, out=torch.empty_like(a))
@@ -71,31 +74,32 @@ def _hue_chroma_value(x):
     sector = torch.add(below, top, alpha=1/3).addcmul_(below, top, value=-2)   # 0, 1 around red, 1/3 around green, -2/3 around blue
     return sector.addcdiv_(mid.sub_(b), chroma, value=-1/6).abs_(), chroma, value
 
-# %% ../nbs/w2_batch_views.ipynb #c027
+# %% ../nbs/w2_batch_views.ipynb #c028
 @lru_cache(8)
 def _wheel(device, dtype):
     "For red, green and blue [3,1,1]: a place on the circle, the distance from there at which there is no dip, and how fast it then grows"
     return [torch.tensor(o, device=device, dtype=dtype).view(3, 1, 1) for o in ((1/2, 1/3, 2/3), (1/3, 1/6, 1/6), (-6, 6, 6))]
 
 def adjust_hue(
-    x:Tensor, # Images [B,3,H,W] in [0,1]
+    x:Tensor, # Images [B,C,H,W] in [0,1], of one or three channels
     shift:Tensor, # A shift for each image [B], in turns of the circle: 0.5 gives the opposite colours
-)->Tensor: # [B,3,H,W] in [0,1]
-    "Images with their hues turned round the HSV circle"
+)->Tensor: # [B,C,H,W] in [0,1]
+    "Images with their hues turned round the HSV circle; a single channel has none"
+    if x.shape[1]==1: return x
     hue,chroma,value = _hue_chroma_value(x)
     place,level,speed = _wheel(x.device, x.dtype)
     hue.add_((1+shift).view(-1, 1, 1)).frac_()            # the 1 keeps it positive
     dip = (hue.unsqueeze(1)-place).abs_().clamp_(1/6, 1/3).sub_(level).mul_(speed)   # 0 at the full value, 1 at the lowest
     return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), dip, value=-1, out=dip)
 
-# %% ../nbs/w2_batch_views.ipynb #c032
+# %% ../nbs/w2_batch_views.ipynb #c033
 def solarize(
     x:Tensor, # In [0,1]
 )->Tensor: # In [0,0.5], same shape
     "Invert all that is brighter than 0.5"
     return torch.minimum(x, 1-x)
 
-# %% ../nbs/w2_batch_views.ipynb #c035
+# %% ../nbs/w2_batch_views.ipynb #c036
 def _bicubic(u):
     "Keys' curve (a = -1/2) at `u` = 2 - distance, for distances up to 2 pixels; zero beyond. Overwrites `u`"
     u = u.clamp_(min=0)
@@ -104,7 +108,7 @@ def _bicubic(u):
     q.clamp_(min=0)
     return w.add_((1-2*q).mul_(q).mul_(q))                # what the inner part adds to it
 
-# %% ../nbs/w2_batch_views.ipynb #c038
+# %% ../nbs/w2_batch_views.ipynb #c039
 def resize_matrix(
     start:Tensor, # First pixel of each box [B], whole numbers
     length:Tensor, # Its pixels [B], whole numbers
@@ -122,7 +126,7 @@ def resize_matrix(
     w *= (pixel>=start) & (pixel<start+length)
     return w.div_(w.sum(-1, keepdim=True))
 
-# %% ../nbs/w2_batch_views.ipynb #c044
+# %% ../nbs/w2_batch_views.ipynb #c045
 @lru_cache(8)
 def resize_table(
     n_in:int, # Pixels of the input along this side
@@ -134,7 +138,15 @@ def resize_table(
     last,first = torch.tril_indices(n_in, n_in, device=device).to(dtype)
     return torch.cat([resize_matrix(first, last-first+1, n_in, n_out, torch.full_like(first, flip, dtype=torch.bool)) for flip in (False, True)])
 
-# %% ../nbs/w2_batch_views.ipynb #c045
+# %% ../nbs/w2_batch_views.ipynb #c046
+def fits_table(
+    n_in:int, # Pixels of the input along this side
+    n_out:int, # Pixels of the output
+)->bool:
+    "Does the table of all matrices take at most 16 MB?"
+    return n_in*(n_in+1)*n_in*n_out*4 <= 2**24
+
+# %% ../nbs/w2_batch_views.ipynb #c047
 def resize_matrices(
     start:Tensor, # First pixel of each box [B], whole numbers
     length:Tensor, # Its pixels [B], whole numbers
@@ -142,15 +154,14 @@ def resize_matrices(
     n_out:int, # Pixels of the output
     flip:Tensor|None=None, # Reverse the output? bool [B]
 )->Tensor: # [B,n_out,n_in]
-    "What `resize_matrix` returns, looked up where the table takes at most 16 MB"
-    boxes = n_in*(n_in+1)//2
-    if 2*boxes*n_in*n_out*4 > 2**24: return resize_matrix(start, length, n_in, n_out, flip)
+    "What `resize_matrix` returns, looked up where the table is small enough"
+    if not fits_table(n_in, n_out): return resize_matrix(start, length, n_in, n_out, flip)
     last = start+length-1
     place = last*(last+1)/2 + start
-    if flip is not None: place = place + flip*boxes
+    if flip is not None: place = place + flip*(n_in*(n_in+1)//2)
     return resize_table(n_in, n_out, start.device, start.dtype).index_select(0, place.long())
 
-# %% ../nbs/w2_batch_views.ipynb #c048
+# %% ../nbs/w2_batch_views.ipynb #c050
 def separable(
     x:Tensor, # [B,C,H,W]
     rows:Tensor, # [B,S,H]
@@ -160,22 +171,34 @@ def separable(
     y = (x.flatten(1, 2) @ cols.mT).unflatten(1, x.shape[1:3])
     return rows.unsqueeze(1) @ y
 
-# %% ../nbs/w2_batch_views.ipynb #c051
+# %% ../nbs/w2_batch_views.ipynb #c053
 def crop_resize(
-    x:Tensor, # Images [B,3,H,W] in [0,1]
+    x:Tensor, # Images [B,C,H,W] in [0,1]
     top:Tensor, # First row of each box [B]
     left:Tensor, # First column [B]
     height:Tensor, # Rows [B]
     width:Tensor, # Columns [B]
-    size:int, # Side of the result, pixels
+    size:int|tuple, # Side of the result, pixels; or its height and width
     flip:Tensor|None=None, # Mirror left and right? bool [B]
-)->Tensor: # [B,3,size,size] in [0,1]
+)->Tensor: # [B,C,size,size] in [0,1]
     "Cut a box out of each image and scale it, bicubic and antialiased"
-    rows = resize_matrices(top, height, x.shape[-2], size)
-    cols = resize_matrices(left, width, x.shape[-1], size, flip)
+    h,w = (size, size) if isinstance(size, int) else size
+    rows = resize_matrices(top, height, x.shape[-2], h)
+    cols = resize_matrices(left, width, x.shape[-1], w, flip)
     return separable(x, rows, cols).clamp_(0, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c054
+# %% ../nbs/w2_batch_views.ipynb #c056
+def crop_each(x, top, left, height, width, size, flip=None):
+    "What `crop_resize` returns, image by image: work in proportion to the box, and not to the image"
+    size,flip = (size, size) if isinstance(size, int) else tuple(size),torch.zeros_like(top) if flip is None else flip
+    out = x.new_empty(*x.shape[:2], *size)
+    boxes = torch.stack([top, left, height, width, flip.to(top)], 1).long().tolist()
+    for o,im,(t,l,h,w,mirror) in zip(out, x, boxes):
+        v = F.interpolate(im[None, :, t:t+h, l:l+w], size, mode='bicubic', antialias=True)[0]
+        o.copy_(v.flip(-1) if mirror else v)
+    return out.clamp_(0, 1)
+
+# %% ../nbs/w2_batch_views.ipynb #c059
 def blur_matrix(
     sigma:Tensor, # Standard deviation for each image [B], pixels
     n:int, # Pixels of the side
@@ -190,7 +213,7 @@ def blur_matrix(
     pixel = (n-1) - ((n-1)-pixel).abs()                                         # and the one at n-1
     return k.new_zeros(len(sigma), n, n).scatter_add_(2, pixel.expand(len(sigma), -1, -1), k.unsqueeze(1).expand(-1, n, -1))
 
-# %% ../nbs/w2_batch_views.ipynb #c057
+# %% ../nbs/w2_batch_views.ipynb #c062
 def gaussian_blur(
     x:Tensor, # Images [B,3,H,W]
     sigma:Tensor, # Standard deviation for each image [B], pixels
@@ -199,104 +222,73 @@ def gaussian_blur(
     "Gaussian blur, with a strength for each image"
     return separable(x, blur_matrix(sigma, x.shape[-2], taps), blur_matrix(sigma, x.shape[-1], taps))
 
-# %% ../nbs/w2_batch_views.ipynb #c060
+# %% ../nbs/w2_batch_views.ipynb #c065
+def largest_box(
+    h:Tensor, # Height of each image, pixels
+    w:Tensor, # Its width
+    ratio:tuple, # Allowed width over height, least and most
+)->tuple: # Height and width of each box
+    "The last resort: the largest box of an allowed ratio"
+    r = (w/h).clamp(*ratio)
+    return torch.minimum(h, (w/r).round_()),torch.minimum(w, (h*r).round_())
+
+# %% ../nbs/w2_batch_views.ipynb #c068
 def draw_boxes(
     policy:ViewPolicy, # Says how large and how oblong
     n:int, # Boxes
-    h:int, # Height of the images, pixels
-    w:int, # Their width
+    h:int|Tensor, # Height of the images, pixels; or of each, [n]
+    w:int|Tensor, # Their width
     device=None, # Where the boxes are needed
     tries:int=10, # Before the last resort
 )->Tensor: # top, left, height, width: [4,n], whole numbers as floats
     "Crop boxes as torchvision's `RandomResizedCrop` draws them, one for each image"
     (s0,s1),(r0,r1) = policy.scale,policy.ratio
+    h,w = (o.to(device, torch.float32) if isinstance(o, Tensor) else torch.full((n,), o, dtype=torch.float32, device=device) for o in (h, w))
     u = torch.rand(2, tries, n, device=device)
     area,ratio = h*w*(s0 + (s1-s0)*u[0]), r0*(r1/r0)**u[1]
-    bw,bh = (area*ratio).sqrt_().round_(), (area/ratio).sqrt_().round_()
-    r = min(max(w/h, r0), r1)                             # the last resort: the largest box of an allowed ratio
-    bw,bh = (torch.cat([o, o.new_full((1, n), m)]) for o,m in ((bw, min(w, round(h*r))), (bh, min(h, round(w/r)))))
-    fits = (bw>0) & (bw<=w) & (bh>0) & (bh<=h)
-    first = fits.float().argmax(0, keepdim=True)
-    bw,bh = (o.gather(0, first)[0] for o in (bw, bh))
+    bh,bw = (area/ratio).sqrt_().round_(), (area*ratio).sqrt_().round_()
+    bh,bw = (torch.cat([o, last[None]]) for o,last in zip((bh, bw), largest_box(h, w, policy.ratio)))
+    first = ((bw>0) & (bw<=w) & (bh>0) & (bh<=h)).float().argmax(0, keepdim=True)
+    bh,bw = (o.gather(0, first)[0] for o in (bh, bw))
     uy,ux = torch.where(first[0]<tries, torch.rand(2, n, device=device), .4999)   # the last resort lies in the middle
     return torch.stack([(uy*(h-bh+1)).floor_(), (ux*(w-bw+1)).floor_(), bh, bw])
 
-# %% ../nbs/w2_batch_views.ipynb #c066
-class BatchView:
-    "Views of a whole batch at once, on its own device; each image draws its own parameters"
-    bite = 2**17 # Pixels worked on together on a CPU: what fits its cache
-    def __init__(self,
-        policy:ViewPolicy, # The distribution to draw from
-    ):
-        self.policy = policy
-        mean,std = (tensor(o, dtype=torch.float32).view(3, 1, 1) for o in (policy.mean, policy.std))
-        self.scale,self.shift = 1/std,mean/std
-
-    @torch.no_grad()
-    def __call__(self,
-        x:Tensor, # Images [B,3,H,W], floats in [0,1] or bytes
-    )->Tensor: # Views [B,3,size,size], normalised
-        x = _check_batch(x)
-        n,_,h,w = x.shape
-        d = self.draw(n, h, w, x.device)
-        bite = -(-n//2)
-        if x.device.type=='cpu': bite = min(bite, max(1, self.bite//self.policy.size**2))
-        turn,views = int(torch.randint(4, ())),torch.empty(n, 3, self.policy.size, self.policy.size, device=x.device)
-        for i in range(0, n, bite): self.apply(_in_unit(x[i:i+bite]), {k:v[...,i:i+bite] for k,v in d.items()}, (turn+i//bite)%4, views[i:i+bite])
-        return views
-
-# %% ../nbs/w2_batch_views.ipynb #c068
-def _check_batch(x):
-    "`x` as a plain tensor, or a sentence about what is wrong with it"
-    if x.ndim!=4 or x.shape[1]!=3:
-        raise ValueError(f"BatchView wants a batch [B,3,H,W], but got {list(x.shape)}: for one image write x[None], for grey ones x.expand(-1, 3, -1, -1).")
-    if not (x.is_floating_point() or x.dtype==torch.uint8): raise ValueError(f"BatchView wants floats in [0, 1] or bytes, but got {x.dtype}: convert with .byte().")
-    return x.as_subclass(Tensor)
-
-def _in_unit(x):
-    "Bytes or floats as float32 in [0,1]"
-    return x.float().div_(255) if x.dtype==torch.uint8 else x.float()
-
-# %% ../nbs/w2_batch_views.ipynb #c071
-@patch
-def draw(self:BatchView,
+# %% ../nbs/w2_batch_views.ipynb #c075
+def draw_parameters(
+    policy:ViewPolicy, # The distribution to draw from
     n:int, # Views
-    h:int, # Height of the images, pixels
-    w:int, # Their width
+    h:int|Tensor, # Height of the images, pixels; or of each, [n]
+    w:int|Tensor, # Their width
     device=None, # Where the parameters are needed
 )->dict: # Tensors by name, the last axis counts the images
     "The parameters of `n` views"
-    p,u = self.policy,torch.rand(13, n, device=device)
+    p,u = policy,torch.rand(13, n, device=device)
     lo,hi = p.blur_sigma
     factor = [1 + s*(2*o-1) for s,o in zip((p.brightness, p.contrast, p.saturation), u[1:4])]
     return dict(box=draw_boxes(p, n, h, w, device), flip=u[4]<p.flip_p,
         jitter=u[0]<p.jitter_p, factor=torch.stack(factor), hue=p.hue*(2*u[5]-1), order=u[6:9].argsort(0),
         gray=u[9]<p.gray_p, blur=u[10]<p.blur_p, sigma=lo + (hi-lo)*u[11], solarize=u[12]<p.solarize_p)
 
-# %% ../nbs/w2_batch_views.ipynb #c074
-@patch
-def jitter(self:BatchView,
-    x:Tensor, # Images [B,3,H,W] in [0,1]; overwritten
+# %% ../nbs/w2_batch_views.ipynb #c078
+def colour_jitter(
+    x:Tensor, # Images [B,C,H,W] in [0,1], of one or three channels; overwritten
     factor:Tensor, # Of brightness, contrast and saturation [3,B]
     hue:Tensor, # Shift [B]
     order:Tensor, # Of the three [3,B]
     hue_at:int, # Place of the hue among the four, 0 to 3
-)->Tensor: # [B,3,H,W] in [0,1]
+)->Tensor: # [B,C,H,W] in [0,1]
     "Colour jitter, in an order of its own for each image"
     f = factor.gather(0, order)
     f,contrast,saturation = (o.view(3, -1, 1, 1, 1) for o in (f, (order==1)*(1-f), (order==2)*(1-f)))
-    turns = [0, 1, 2]
-    turns.insert(hue_at, None)
-    for k in turns:
-        if k is None: x = adjust_hue(x, hue)
-        else:
-            gray = to_gray(x)
-            mean = gray.mean((2,3), keepdim=True)
-            base = gray.mul_(saturation[k]).add_(mean.mul_(contrast[k]))
-            x = torch.addcmul(base, x, f[k], out=x).clamp_(0, 1)
-    return x
+    for k in range(4):
+        if k==hue_at: x = adjust_hue(x, hue)
+        if k==3: return x
+        gray = to_gray(x)
+        mean = gray.mean((2,3), keepdim=True)
+        base = gray.mul_(saturation[k]).add_(mean.mul_(contrast[k]))
+        x = torch.addcmul(base, x, f[k], out=x).clamp_(0, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c078
+# %% ../nbs/w2_batch_views.ipynb #c082
 def where_on(
     on:Tensor, # For which images? bool [B]
     x:Tensor, # Images [B,3,H,W]; overwritten on a CPU
@@ -309,20 +301,82 @@ def where_on(
     if len(i)==0: return x
     return x.index_copy_(0, i, f(x.index_select(0, i), *[p.index_select(-1, i) for p in params]))
 
-# %% ../nbs/w2_batch_views.ipynb #c081
-@patch
-def apply(self:BatchView,
-    x:Tensor, # Images [B,3,H,W] in [0,1]
-    d:dict, # Parameters, as from `BatchView.draw`
+# %% ../nbs/w2_batch_views.ipynb #c085
+def _check_channels(policy, c):
+    "A sentence where `policy` is for another number of channels than `c`"
+    colour = [k for k in ('jitter_p', 'gray_p') if getattr(policy, k)>0]
+    if c not in (1, 3) and colour:
+        raise UserValueError(f"Jitter and grey know images of 1 and 3 channels, but these have {c}: set {' and '.join(f'{k}=0' for k in colour)} in both policies.")
+    channel_stats(policy.mean, policy.std, c)
+
+@lru_cache(32)
+def _scale_shift(mean, std, c, device):
+    "Normalisation as a factor and a number to subtract, each [c,1,1]: copied to the device once, then they stay there"
+    mean,std = (torch.tensor(o, device=device).view(-1, 1, 1) for o in channel_stats(mean, std, c))
+    return 1/std,mean/std
+
+def _in_unit(x):
+    "Bytes or floats as float32 in [0,1]"
+    return x.float().div_(255) if x.dtype==torch.uint8 else x.float()
+
+# %% ../nbs/w2_batch_views.ipynb #c088
+def make_views(
+    policy:ViewPolicy, # Says how large, how far the blur reaches, and how to normalise
+    x:Tensor, # Images [B,C,H,W] in [0,1]
+    d:dict, # Parameters, as from `draw_parameters`
     hue_at:int, # Place of the hue in the jitter, 0 to 3
+    crop:Callable=crop_resize, # Or `crop_each`
     out:Tensor|None=None, # Where to put the views; by default into a new tensor
-)->Tensor: # Views [B,3,size,size], normalised
+)->Tensor: # Views [B,C,height,width], normalised
     "The views of `x` that the parameters `d` describe"
-    p = self.policy
-    x = crop_resize(x, *d['box'], p.size, d['flip'])
-    x = where_on(d['jitter'], x, partial(self.jitter, hue_at=hue_at), d['factor'], d['hue'], d['order'])
-    x = where_on(d['gray'], x, lambda x: to_gray(x).expand_as(x))
+    p = policy
+    x = crop(x, *d['box'], p.hw, d['flip'])
+    if p.jitter_p: x = where_on(d['jitter'], x, partial(colour_jitter, hue_at=hue_at), d['factor'], d['hue'], d['order'])
+    if p.gray_p: x = where_on(d['gray'], x, lambda x: to_gray(x).expand_as(x))
     if p.blur_p: x = where_on(d['blur'], x, partial(gaussian_blur, taps=p.blur_taps), d['sigma'])
     if p.solarize_p: x = where_on(d['solarize'], x, solarize)
-    self.scale,self.shift = self.scale.to(x.device),self.shift.to(x.device)   # copied once, then they stay there
-    return torch.mul(x, self.scale, out=out).sub_(self.shift)
+    scale,shift = _scale_shift(p.mean, p.std, x.shape[1], x.device)
+    return torch.mul(x, scale, out=out).sub_(shift)
+
+# %% ../nbs/w2_batch_views.ipynb #c090
+def plan_batch(
+    x:Tensor, # Images [B,C,H,W]
+    policy:ViewPolicy, # Of the views
+    bite:int, # Pixels worked on together on a CPU
+)->tuple: # Sizes of the images if they are padded, how many images to work on together, `crop_resize` or `crop_each`
+    "How the views of a batch are made fastest, or a sentence about what is wrong with the batch"
+    check_batch(x)
+    _check_channels(policy, x.shape[1])
+    sizes,n = batch_sizes(x),-(-len(x)//2)
+    if x.device.type!='cpu': return sizes,n,crop_resize
+    n = max(1, min(n, bite//math.prod(policy.hw)))
+    check_unit(x, n)
+    by_table = sizes is None and all(map(fits_table, x.shape[-2:], policy.hw))   # padded batches come in ever other shapes
+    return sizes,n,crop_resize if by_table else crop_each
+
+# %% ../nbs/w2_batch_views.ipynb #c093
+class BatchView:
+    "Views of a whole batch at once, on its own device; each image draws its own parameters from `policy`"
+    bite = 2**17 # Pixels worked on together on a CPU: what fits its cache
+    def __init__(self, policy:ViewPolicy): self.policy = policy
+    @torch.no_grad()
+    def __call__(self, x:Tensor)->Tensor:
+        "Images [B,C,H,W], floats in [0,1] or bytes, padded ones with `x.sizes` -> views [B,C,height,width], normalised"
+        p = self.policy
+        sizes,bite,crop = plan_batch(x, p, self.bite)
+        n,c,h,w = x.shape
+        x = x.as_subclass(Tensor)
+        d = draw_parameters(p, n, *((h, w) if sizes is None else sizes.T), x.device)
+        turn,views = int(torch.randint(4, ())),torch.empty(n, c, *p.hw, device=x.device)
+        for i in range(0, n, bite):
+            part = {k:v[...,i:i+bite] for k,v in d.items()}
+            make_views(p, _in_unit(x[i:i+bite]), part, (turn+i//bite)%4, crop, views[i:i+bite])
+        return views
+    def check(self, x): check_unit(x); _check_channels(self.policy, x.shape[1])
+
+# %% ../nbs/w2_batch_views.ipynb #c094
+def as_view(
+    view, # A `ViewPolicy`, a view of a batch, or a transform of albumentations or torchvision
+)->Callable: # A view of a batch
+    "What `view` means where a view is asked for"
+    return BatchView(view) if isinstance(view, ViewPolicy) else per_image(view)
