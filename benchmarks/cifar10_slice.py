@@ -4,7 +4,7 @@
 """
 import json, subprocess, tempfile
 from pathlib import Path
-from byol_fastai.course import record
+from ledger import record
 
 OPTIONS = '--data cifar10 --arch tiny --n 5000 --epochs 30 --bs 128 --seed 0'.split()
 

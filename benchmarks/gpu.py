@@ -26,6 +26,7 @@ from byol_fastai import course
 from byol_fastai.all import (BYOL, BatchView, BYOLLoss, Checkpoint, CollapseGuard, ImageArray, ImageDL, ToUnit, TwoViews, accuracy_of, adjust_brightness,
     adjust_contrast, adjust_hue, adjust_saturation, byol_learner, byol_loss, byol_policies, create_encoder, crop_resize, draw_boxes, draw_parameters, embed, gaussian_blur,
     make_views, knn_predict, plain_dl, save_encoder, solarize, to_gray, write_atomically)
+from ledger import record
 import step_profile, switches, throughput, views
 from timing import command, present, seconds
 
@@ -251,7 +252,7 @@ class Report:
     def write(self, name: str, what: str, figures: dict):
         "The entry that `record` makes, but into the folder, and never half of one"
         ledger, course.RESULTS = course.RESULTS, self.out/'aside'
-        try: path = course.record(name, what, figures, command(), **asdict(self.recipe))
+        try: path = record(name, what, figures, command(), **asdict(self.recipe))
         finally: course.RESULTS = ledger
         entry = json.loads(path.read_text())
         write_json(self.out/f'{name}.json', entry | dict(commit=entry['commit'] or self.commit))

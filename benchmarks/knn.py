@@ -7,7 +7,7 @@ The features are random numbers: time and memory do not depend on what they mean
 import argparse
 import torch
 from byol_fastai.all import knn_predict
-from byol_fastai.course import record
+from ledger import record
 from timing import command, forget_peak, memory_mb, seconds, set_threads
 
 def measure(bank: torch.Tensor, labels: torch.Tensor, queries: torch.Tensor, k: int) -> dict:

@@ -4,7 +4,7 @@
 """
 import json, statistics, subprocess, sys, tempfile
 from pathlib import Path
-from byol_fastai.course import record
+from ledger import record
 
 SEEDS = 0, 1, 2
 COMMAND = 'byol_pretrain'

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from fastai.vision.all import ImageDataLoaders, Resize
 from byol_fastai.all import ImageDL, ImageFiles, ToUnit, load_source
-from byol_fastai.course import record
+from ledger import record
 from throughput import best_workers
 from timing import command, interleaved, ratio, seconds, set_threads
 

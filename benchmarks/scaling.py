@@ -7,7 +7,7 @@ A slope is that of the line on double logarithmic paper: 1 says that twice as mu
 import argparse, statistics
 from fastai.vision.all import Callback
 from byol_fastai.all import load_source
-from byol_fastai.course import record
+from ledger import record
 from timing import command, interleaved, medians, memory_mb, set_threads, slope
 from throughput import LR, Task, fastai_epoch, learner
 

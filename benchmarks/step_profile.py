@@ -5,7 +5,7 @@
 import argparse, statistics, time
 from collections import defaultdict
 from byol_fastai.all import load_source
-from byol_fastai.course import record
+from ledger import record
 from timing import command, set_threads, synchronize
 from throughput import LR, Task, learner
 

@@ -4,6 +4,7 @@
 """
 from fastai.vision.all import set_seed
 from byol_fastai.all import *
+from ledger import record
 
 TAUS = 0, .5, .9, .97, .99, 1
 

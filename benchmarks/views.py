@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from fastai.vision.all import set_seed
 from byol_fastai.all import AlbumentationsView, BatchView, ViewPolicy, byol_policies, load_source
-from byol_fastai.course import record
+from ledger import record
 from timing import command, interleaved, medians, present, ratio, set_threads
 
 def torchvision_view(p: ViewPolicy, pil: bool = False):

@@ -3,7 +3,8 @@ import itertools, json, re
 import nbformat, pytest
 from byol_fastai import course
 from byol_fastai.all import figure, results_table
-from byol_fastai.course import ledger, record
+from byol_fastai.course import ledger
+from ledger import record
 from conftest import ROOT, tool
 
 RESULTS = sorted((ROOT/'byol_fastai'/'results').glob('*.json'))
