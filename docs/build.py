@@ -9,13 +9,12 @@ from pathlib import Path
 import nbformat
 from sphinx.cmd.build import main as sphinx
 
-sys.path.insert(0, str(Path(__file__).parent))
-from lessons import lessons, page, toctrees
-from links import link, modules
-from pages import references, results
-from pictures import social
-from reference import index_table, module_page, page_name
-from stamp import ROOT, repository, settings
+from website.lessons import lessons, page, toctrees
+from website.links import link, modules
+from website.pages import references, results
+from website.pictures import social
+from website.project import ROOT, repository, settings
+from website.reference import index_table, module_page, page_name, promised
 
 DOCS = ROOT/'docs'
 WRITTEN = 'cheatsheet glossary cite'.split() # pages that stand in this folder, in Markdown
@@ -55,7 +54,7 @@ def build(site: Path) -> int:
         shutil.rmtree(site, ignore_errors=True)
         shutil.copytree(made, site)
     for path in (site/'_sources').glob('*.ipynb'): shutil.copy(ROOT/'nbs'/path.name, path) # the download is the notebook itself
-    for m in modules(): shutil.copy(site/'_sources'/f'{page_name(m)}.md', site/f'{page_name(m)}.html.md') # what the docstring of the module promises
+    for m in modules(): shutil.copy(site/'_sources'/f'{page_name(m)}.md', site/f'{promised(m)}.html.md') # what the docstring of the module promises
     (site/'.nojekyll').touch()
     return failed
 

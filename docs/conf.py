@@ -1,12 +1,9 @@
 "Settings of Sphinx; `docs/build.py` writes the sources that it renders."
-import re, sys
-from pathlib import Path
+import re
 from docutils import nodes
-
-sys.path.insert(0, str(Path(__file__).parent))
-from links import external, own
-from reference import source_url
-from stamp import repository, settings, site
+from website.links import external, own
+from website.project import repository, settings, site
+from website.reference import source_url
 
 cfg = settings()
 project, author, copyright, release = cfg['repo'], cfg['author'], cfg['author'], cfg['version']

@@ -8,9 +8,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from byol_fastai.course import ledger, profile_name
-
-sys.path.insert(0, str(Path(__file__).parent))
-from stamp import ROOT, stamp_notebook
+from website.project import ROOT
+from website.stamp import stamp_notebook
 
 record = runpy.run_path(str(ROOT/'benchmarks'/'ledger.py'))['record'] # only measurements write into the ledger
 

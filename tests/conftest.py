@@ -3,7 +3,7 @@ import os
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '') # the suite describes the CPU; name a card to test one
 os.environ.update(MPLBACKEND='Agg', OMP_NUM_THREADS='1', NO_ALBUMENTATIONS_UPDATE='1')
 
-import importlib, sys
+import importlib
 from pathlib import Path
 import pytest, torch
 from hypothesis import Phase, settings
@@ -19,9 +19,8 @@ settings.register_profile('suite', deadline=None, derandomize=True, max_examples
 settings.load_profile('suite')
 
 def tool(name):
-    "The module `docs/name.py`"
-    if str(ROOT/'docs') not in sys.path: sys.path.insert(0, str(ROOT/'docs'))
-    return importlib.import_module(name)
+    "The module `docs/website/name.py`"
+    return importlib.import_module(f'website.{name}')
 
 @pytest.fixture(autouse=True)
 def seeded(): set_seed(0)

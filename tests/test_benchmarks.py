@@ -5,11 +5,10 @@ import numpy as np, pytest, torch
 from PIL import Image
 from byol_fastai import course
 from byol_fastai.all import BYOLLoss, linear_probe, make_shapes
-from conftest import ROOT, same, tiny_learner, write_images
+from conftest import same, tiny_learner, write_images
 
 def program(name):
     "The module `benchmarks/name.py`"
-    if str(ROOT/'benchmarks') not in sys.path: sys.path.insert(0, str(ROOT/'benchmarks'))
     return importlib.import_module(name)
 
 @pytest.fixture(autouse=True)

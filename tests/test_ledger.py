@@ -56,7 +56,7 @@ def test_the_table_shows_what_was_measured_and_says_what_was_not(tmp_path, monke
 def test_tables_stored_in_a_notebook_say_what_the_ledger_says(path):
     tables = tool('tables')
     before = json.loads(path.read_text(encoding='utf-8'))
-    assert tables.refresh(json.loads(json.dumps(before)), path.name)==before, 'run python docs/tables.py'
+    assert tables.refresh(json.loads(json.dumps(before)), path.name)==before, 'run python docs/refresh.py'
 
 def test_a_table_is_made_from_its_cell_alone():
     tables = tool('tables').tables

@@ -52,7 +52,7 @@ def test_the_library_does_not_import_the_tools_it_is_made_with():
 def fenced(kind): return re.findall(rf'^```{kind}\n(.*?)^```$', (ROOT/'README.md').read_text(encoding='utf-8'), re.M|re.S)
 
 def test_the_readme_is_made_from_the_index():
-    assert (ROOT/'README.md').read_text(encoding='utf-8')==tool('readme').readme(), 'run python docs/readme.py'
+    assert (ROOT/'README.md').read_text(encoding='utf-8')==tool('readme').readme(), 'run python docs/refresh.py'
 
 def test_the_readme_has_two_set_up_commands_one_to_use_and_one_to_test():
     use,develop = fenced('bash')
@@ -77,7 +77,7 @@ def test_links_of_the_readme_lead_to_files_that_exist():
 def test_badges_links_and_minutes_in_a_notebook_are_up_to_date(path):
     stamp = tool('stamp').stamp
     cells = [''.join(c['source']) for c in json.loads(path.read_text(encoding='utf-8'))['cells']]
-    assert [o for o in cells if stamp(o, path.stem)!=o]==[], 'run python docs/stamp.py'
+    assert [o for o in cells if stamp(o, path.stem)!=o]==[], 'run python docs/refresh.py'
 
 def test_stamping_twice_is_stamping_once_and_owner_and_repository_come_from_settings(monkeypatch):
     stamp = tool('stamp')

@@ -6,7 +6,7 @@ matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 from byol_fastai.course import COLOURS
 from byol_fastai.model import draw_byol
-from stamp import settings
+from .project import settings
 
 def social(path: Path):
     "The card, 1200 x 630 pixels: the name, what it is for, and the picture"

@@ -2,10 +2,10 @@
 import json, re
 import nbformat
 from byol_fastai.course import ledger, results_table
-from lessons import lessons, short_title
-from links import link_papers
-from stamp import ROOT, repository, settings
-from tables import tables
+from .lessons import lessons, short_title
+from .links import link_papers
+from .project import ROOT, repository, settings
+from .tables import tables
 
 LEDGER = ROOT/'byol_fastai'/'results'
 

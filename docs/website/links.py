@@ -10,7 +10,7 @@ import byol_fastai
 from byol_fastai._modidx import d as our_index
 from fastai._modidx import d as fastai_index
 from fastcore._modidx import d as fastcore_index
-from stamp import ROOT
+from .project import ROOT
 
 # --- our own names
 

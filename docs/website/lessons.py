@@ -2,19 +2,21 @@
 import re
 from pathlib import Path
 import nbformat
-from stamp import ROOT
-from links import link, lesson_of, modules
+from .links import lesson_of, link, modules
+from .project import ROOT
 
-PARTS = {'Part I: build BYOL': range(0, 9), 'Part II: understand it': range(9, 12), 'Part III: use it': range(12, 100)}
+PARTS = {'Part I: build BYOL': r'0[0-8]', 'Part II: understand it': r'09|1[01]', 'Part III: use it': r'1[2-9]', 'Workshop': r'w\d'} # by the beginning of the file's name
 
 def lessons() -> list:
-    "All lessons there are, in order"
-    return sorted((ROOT/'nbs').glob('[0-9][0-9]*.ipynb'), key=lambda o: re.match(r'(\d+)(\w?)', o.stem).groups())
+    "All notebooks of the course, in order: the path, then the workshop"
+    return sorted((ROOT/'nbs').glob('[0-9w][0-9]*_*.ipynb'))
+
+def in_workshop(path: Path) -> bool: return path.stem[0]=='w'
 
 def short_titles() -> dict:
     "How the map of the course in the index calls its lessons"
     text = '\n'.join(c.source for c in nbformat.read(ROOT/'nbs'/'index.ipynb', 4).cells)
-    return {file: title for title,file in re.findall(r'\[(\d\d\w? [^\]]+)\]\((\w+)\.ipynb\)', text)}
+    return {file: title for title,file in re.findall(r'\[([\dw]\d\w? [^\]]+)\]\((\w+)\.ipynb\)', text)}
 
 def short_title(path: Path) -> str:
     "Title for the sidebar: from the map of the course, else the number and the first words of the notebook's own title"
@@ -23,7 +25,7 @@ def short_title(path: Path) -> str:
 
 def toctrees(more: dict) -> str:
     "The sidebar: the course in its parts, then `more`"
-    trees = [(part, [f'{short_title(p)} <{p.stem}>' for p in lessons() if int(p.stem[:2]) in numbers]) for part,numbers in PARTS.items()]
+    trees = [(part, [f'{short_title(p)} <{p.stem}>' for p in lessons() if re.match(numbers, p.stem)]) for part,numbers in PARTS.items()]
     return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', f':caption: "{caption}"', '', *pages, '```']) for caption,pages in [*trees, *more.items()] if pages)
 
 # --- markdown
@@ -43,6 +45,12 @@ def builds(path: Path) -> str:
     "What leads from a lesson to the reference of its module"
     module = next((m for m in modules() if lesson_of(m)==path), None)
     return f' **Builds** {{py:mod}}`byol_fastai.{module}`.' if module else ''
+
+def anchors(path: Path, source: str) -> list:
+    "Names that a cell of the workshop exports, as targets: nbdev's index of names leads to the notebook's own page, for it knows of no other"
+    if not in_workshop(path) or 'export' not in ' '.join(directives(source)): return []
+    made = re.findall(r'^(?:class|def) ([A-Za-z]\w*)|^([A-Za-z]\w*) *=', source, re.M)
+    return [nbformat.v4.new_markdown_cell(' '.join(f'<a id="{(a or b).lower()}"></a>' for a,b in made))] if made else []
 
 # --- code
 
@@ -68,7 +76,7 @@ def code(cell):
 def page(path: Path):
     "The notebook as the site shows it"
     nb,seen = nbformat.read(path, 4), set()
-    nb.cells = [c for c in nb.cells if c.cell_type=='markdown' or shown(c)]
+    nb.cells = [o for c in nb.cells for o in [*(anchors(path, c.source) if c.cell_type=='code' else []), *([c] if c.cell_type=='markdown' or shown(c) else [])]]
     for c in nb.cells:
         if c.cell_type=='markdown': c.source = prose(c.source, seen)
         else: code(c)

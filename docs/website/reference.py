@@ -5,13 +5,22 @@ from importlib import import_module
 from pathlib import Path
 import nbformat
 from fastcore.docments import docments
-from links import external, lesson_of, link, members, own, public
-from stamp import ROOT, repository, settings
 from byol_fastai._modidx import d as index
+from .links import external, lesson_of, link, members, own, public
+from .project import ROOT, repository, settings
 
 def page_name(module: str) -> str:
-    "The page that nbdev's index and the docstring of the module promise"
+    "The page about a module, called as its notebook is, without the number"
     return lesson_of(module).stem.split('_', 1)[1]
+
+def promised(module: str) -> str:
+    "The page that nbdev's index and the docstring of the module promise: nbdev leaves out numbers, but not the letter of the workshop"
+    return re.sub(r'^\d+\w?_', '', lesson_of(module).stem)
+
+def called(lesson) -> str:
+    "A notebook in a sentence"
+    number = lesson.stem.split('_')[0]
+    return f"{'workshop' if number[0]=='w' else 'lesson'} {number}"
 
 # --- what the source says
 
@@ -135,8 +144,8 @@ def built(module: str, name: str) -> str:
     cls,_,method = name.rpartition('.')
     what = rf'^def {method}\((self|cls):{cls}\b' if cls else rf'^(class|def) {name}\b|^([\w, ]*\b)?{name}\b[\w, ]*='
     heading = next((h for h,code in sections(module) if re.search(r'^#\| exports?', code, re.M) and re.search(what, code, re.M)), '')
-    lesson,number = lesson_of(module), lesson_of(module).stem.split('_')[0]
-    return f'Built in [lesson {number}{", "+heading if heading else ""}]({lesson.name}{"#"+slug(heading) if heading else ""}).'
+    lesson = lesson_of(module)
+    return f'Built in [{called(lesson)}{", "+heading if heading else ""}]({lesson.name}{"#"+slug(heading) if heading else ""}).'
 
 def slug(heading: str) -> str:
     "The anchor that MyST gives a heading"
@@ -236,7 +245,7 @@ def module_page(module: str) -> str:
     lesson = lesson_of(module)
     doc = import_module(f'byol_fastai.{module}').__doc__.split('\n')[0]
     names = table(['name', 'what it is'], [(f'{{py:obj}}`{o.name} <{o.full}>`', says(o)) for o in of(module)])
-    head = [f'# {module}', '', f'```{{py:module}} byol_fastai.{module}', '```', '', f'> {doc}', '', f'Built in [lesson {lesson.stem.split("_")[0]}]({lesson.name}). `from byol_fastai.{module} import *`, or `from byol_fastai.all import *` for the whole library.', '', *names]
+    head = [f'# {module}', '', f'```{{py:module}} byol_fastai.{module}', '```', '', f'> {doc}', '', f'Built in [{called(lesson)}]({lesson.name}). `from byol_fastai.{module} import *` brings all of it.', '', *names]
     return '\n'.join([*head, *[line for o in of(module) for line in any_entry(o)]])
 
 def index_table() -> str:

@@ -1,25 +1,9 @@
-"""Write into the notebooks what is known elsewhere: badges and the Colab install line from `settings.ini`, minutes from the ledger.
-
-    python docs/stamp.py        # all notebooks, in place
-"""
+"What is known elsewhere, written into the notebooks: badges and the Colab install line from `settings.ini`, minutes from the ledger."
 import json, re
-from configparser import ConfigParser
 from pathlib import Path
+from .project import ROOT, repository, settings, site
 
-ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT/'byol_fastai'/'results'/'lessons.json'
-
-def settings() -> dict:
-    "The one place that knows owner, repository and version"
-    ini = ConfigParser(delimiters='=', interpolation=None)
-    ini.read(ROOT/'settings.ini', encoding='utf-8')
-    return dict(ini['DEFAULT'])
-
-def repository(cfg: dict) -> str:
-    return f"https://github.com/{cfg['user']}/{cfg['repo']}"
-
-def site(cfg: dict) -> str:
-    return f"https://{cfg['user']}.github.io/{cfg['repo']}/"
 
 def badges(name: str) -> str:
     "The row of badges of the notebook `name`, on one line"
@@ -53,7 +37,3 @@ def stamp_notebook(path: Path) -> bool:
     after = json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True) + '\n'
     if json.loads(after) != json.loads(before): path.write_text(after, encoding='utf-8')
     return json.loads(after) != json.loads(before)
-
-if __name__ == '__main__':
-    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
-        if stamp_notebook(path): print(f'stamped {path.name}')

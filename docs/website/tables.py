@@ -1,11 +1,7 @@
-"""Bring the tables in the notebooks that show the ledger up to date with it, without running the lessons.
-
-    python docs/tables.py        # all notebooks, in place
-"""
+"The tables in the notebooks that show the ledger, brought up to date with it without running the lessons."
 import ast, json, re
 from pathlib import Path
 from byol_fastai.course import results_table
-from stamp import ROOT
 
 def tables(source: str, name: str) -> list:
     "Rows `(what, ours, theirs)` of each table that the code cell `source` of the notebook `name` shows, and whether they are percentages"
@@ -30,7 +26,3 @@ def refresh_notebook(path: Path) -> bool:
     after = refresh(json.loads(path.read_text(encoding='utf-8')), path.name)
     if after!=before: path.write_text(json.dumps(after, ensure_ascii=False, indent=1, sort_keys=True)+'\n', encoding='utf-8')
     return after!=before
-
-if __name__ == '__main__':
-    for path in sorted((ROOT/'nbs').glob('*.ipynb')):
-        if refresh_notebook(path): print(f'refreshed {path.name}')

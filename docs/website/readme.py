@@ -1,13 +1,7 @@
-"""Make `README.md`, and the pictures in it, from `nbs/index.ipynb`.
-
-    python docs/readme.py
-"""
-import base64, re, sys
-from pathlib import Path
+"`README.md`, and the pictures in it, made from `nbs/index.ipynb`."
+import base64, re
 import nbformat
-
-sys.path.insert(0, str(Path(__file__).parent))
-from stamp import ROOT, repository, settings
+from .project import ROOT, repository, settings
 
 def shown(cell, kind: str) -> list:
     "The outputs of a code cell that are of one kind"
@@ -37,8 +31,9 @@ def readme() -> str:
         else: parts += outputs(cell) if '#| echo: false' in cell.source else [f'```python\n{cell.source}\n```', *outputs(cell)]
     cfg = settings()
     text = '\n\n'.join(p.strip() for p in parts if p.strip() and '#| hide' not in p) + '\n'
-    return re.sub(r'\]\((\d\d\w*\.ipynb)\)', lambda m: f"]({repository(cfg)}/blob/{cfg['branch']}/nbs/{m[1]})", text)
+    return re.sub(r'\]\((\w+\.ipynb)\)', lambda m: f"]({repository(cfg)}/blob/{cfg['branch']}/nbs/{m[1]})", text)
 
-if __name__=='__main__':
+def write():
+    "The file, and its pictures"
     for path,content in pictures().items(): (ROOT/path).write_bytes(content)
     (ROOT/'README.md').write_text(readme(), encoding='utf-8')
