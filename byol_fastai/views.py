@@ -280,11 +280,16 @@ class PerImage:
     def check(self, x): check_unit(x)
 
 # %% ../nbs/02_views.ipynb #c065
+def _is_for_one(view):
+    "Is `view` clearly made for one image? Also where it is a `Sequential` of such"
+    if isinstance(view, AlbumentationsView) or _is_from(view, ('albumentations', 'torchvision.transforms')): return True
+    return isinstance(view, nn.Sequential) and len(view)>0 and all(map(_is_for_one, view))
+
 def per_image(
     view, # A view of a batch, or a transform of albumentations or torchvision
 )->Callable: # A view of a batch
     "`PerImage(view)` where it is clear that `view` is made for one image, else `view` as it is"
-    if isinstance(view, AlbumentationsView) or any(_is_from(o, ('albumentations', 'torchvision.transforms')) for o in _pieces(view)): return PerImage(view)
+    if _is_for_one(view): return PerImage(view)
     if callable(view): return view
     raise UserTypeError(f"A view is a function of a batch [B,C,H,W], but got {type(view).__name__}: for a policy write BatchView(policy).")
 

@@ -4,7 +4,8 @@ from dataclasses import asdict
 from types import SimpleNamespace
 import albumentations as A, numpy as np, pytest, torch
 from albumentations.pytorch import ToTensorV2
-from fastai.vision.all import DataLoaders, Learner, Module, Normalize, TensorImage, TfmdDL, nn
+from fastai.vision.all import (DataBlock, DataLoaders, ImageBlock, ImageDataLoaders, Learner, Module, Normalize, PILImage, PILImageBW, Resize,
+    TensorImage, TfmdDL, nn)
 from PIL import Image
 from torchvision import transforms as T
 from torchvision.transforms import v2
@@ -129,7 +130,7 @@ def test_views_of_different_shapes_are_refused_in_a_sentence():
     with pytest.raises(UserError, match="wants='jpeg' must be one of 'array'"): PerImage(str, 'jpeg')
 
 def test_what_is_not_clearly_for_one_image_is_left_as_it_is():
-    for view in BatchView(ViewPolicy(16)),torch.sigmoid,nn.Sequential(nn.Identity()),PerImage(torch.sigmoid): assert per_image(view) is view
+    for view in BatchView(ViewPolicy(16)),torch.sigmoid,nn.Sequential(nn.Identity(), T.RandomCrop(16)),nn.Sequential(),PerImage(torch.sigmoid): assert per_image(view) is view
     with pytest.raises(UserError, match='write BatchView'): per_image(ViewPolicy(16))
 
 # --- two views in the training loop
@@ -195,3 +196,19 @@ def test_two_views_leave_nothing_behind():
     fit(learn)
     with learn.no_bar(): learn.validate()
     assert {o for o in set(vars(learn))-was if 'view' in o.lower()}==set()
+
+@pytest.fixture
+def files(tmp_path):
+    for i,o in enumerate(images(12)): Image.fromarray((o*255).byte().permute(1, 2, 0).numpy()).save(tmp_path/f'{i}.png')
+    return sorted(tmp_path.iterdir())
+
+@pytest.mark.parametrize('kind, channels', [(PILImage, 3), (PILImageBW, 1)])
+def test_loaders_of_fastai_in_colour_and_in_black_and_white_give_views(files, kind, channels):
+    dls = DataBlock(ImageBlock(kind), get_items=lambda _: files, item_tfms=Resize(20)).dataloaders('.', bs=4, num_workers=0)
+    learn = fit(Learner(dls, Nothing(), loss_func=lambda p, *y: p, lr=0., cbs=TwoViews(*map(BatchView, byol_policies((16, 24))))))
+    assert all(v.shape[1:]==(channels, 16, 24) for v in learn.model.seen)
+
+def test_loaders_that_normalise_are_refused_with_the_cure(files):
+    dls = ImageDataLoaders.from_lists('.', files, ['a']*12, bs=4, item_tfms=Resize(20), batch_tfms=Normalize.from_stats((.5,)*3, (.2,)*3), num_workers=0)
+    with pytest.raises(UserError, match='take Normalize out of batch_tfms'):
+        fit(Learner(dls, Nothing(), loss_func=lambda p, *y: p, lr=0., cbs=TwoViews(*map(BatchView, byol_policies(16)))))
