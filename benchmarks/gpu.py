@@ -23,9 +23,12 @@ import numpy as np, torch
 import torch.nn.functional as F
 from fastai.vision.all import DataLoaders, Module, ShortEpochCallback, set_seed
 from byol_fastai import course
-from byol_fastai.all import (BYOL, BatchView, BYOLLoss, Checkpoint, CollapseGuard, ImageArray, ImageDL, ToUnit, TwoViews, accuracy_of, adjust_brightness,
-    adjust_contrast, adjust_hue, adjust_saturation, byol_learner, byol_loss, byol_policies, create_encoder, crop_resize, draw_boxes, draw_parameters, embed, gaussian_blur,
-    make_views, knn_predict, plain_dl, save_encoder, solarize, to_gray, write_atomically)
+from byol_fastai.all import (BYOL, BatchView, BYOLLoss, Checkpoint, CollapseGuard, TwoViews, accuracy_of, byol_learner, byol_loss, byol_policies,
+    create_encoder, embed, knn_predict, plain_dl, save_encoder)
+from byol_fastai.augment import (adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, crop_resize, draw_boxes, draw_parameters,
+    gaussian_blur, make_views, solarize, to_gray)
+from byol_fastai.data import ImageArray, ImageDL, ToUnit
+from byol_fastai.runs import write_atomically
 from ledger import record
 import step_profile, switches, throughput, views
 from timing import command, present, seconds

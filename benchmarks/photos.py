@@ -9,7 +9,8 @@ import argparse, statistics
 from functools import partial
 from pathlib import Path
 from fastai.vision.all import ImageDataLoaders, Resize
-from byol_fastai.all import ImageDL, ImageFiles, ToUnit, load_source
+from byol_fastai.all import load_source
+from byol_fastai.data import ImageDL, ImageFiles, ToUnit
 from ledger import record
 from throughput import best_workers
 from timing import command, interleaved, ratio, seconds, set_threads

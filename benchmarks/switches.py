@@ -5,7 +5,9 @@
 import argparse, shutil
 import torch
 from fastai.vision.all import ChannelsLast
-from byol_fastai.all import Compiled, CPUMixedPrecision, CudnnBenchmark, DeviceLosses, cpu_has_bfloat16, load_source
+from byol_fastai.all import Compiled, CPUMixedPrecision, load_source
+from byol_fastai.fast import CudnnBenchmark, DeviceLosses
+from byol_fastai.learner import cpu_has_bfloat16
 from ledger import record
 from timing import command, interleaved, medians, ratio, set_threads
 from throughput import LR, Task, learner

@@ -13,8 +13,10 @@ import torch
 from fastai.vision.all import AMPMode, DataLoaders, set_seed
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
-from byol_fastai.all import (BYOL, AlbumentationsView, BatchView, BYOLLoss, CPUMixedPrecision, ImageArray, ImageDL, TinyResNet, ToUnit, byol_learner, byol_optimizer,
-    byol_policies, byol_splitter, cpu_has_bfloat16, create_encoder, load_source, mixed_precision)
+from byol_fastai.all import (BYOL, AlbumentationsView, BatchView, BYOLLoss, CPUMixedPrecision, TinyResNet, byol_learner, byol_optimizer,
+    byol_policies, byol_splitter, create_encoder, load_source)
+from byol_fastai.data import ImageArray, ImageDL, ToUnit
+from byol_fastai.learner import cpu_has_bfloat16, mixed_precision
 from ledger import record
 from timing import command, interleaved, present, ratio, set_threads
 from views import arrays, pil_images, torchvision_view

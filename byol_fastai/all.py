@@ -1,4 +1,4 @@
-"""One import that brings every public name of the library.
+"""One import that brings the names that you use every day.
 
 Docs: https://byol-fastai.github.io/byol_fastai/all.html.md"""
 
@@ -8,21 +8,23 @@ Docs: https://byol-fastai.github.io/byol_fastai/all.html.md"""
 __all__ = []
 
 # %% ../nbs/all.ipynb #c003
-from .course import *
-from .errors import *
-from .files import *
-from .shapes import *
-from .data import *
-from .views import *
-from .augment import *
-from .model import *
-from .loss import *
-from .ema import *
-from .collapse import *
-from .fast import *
-from .learner import *
-from .evaluate import *
-from .runs import *
-from .cli import *
+from .errors import UserError
+from .shapes import make_shapes
+from .data import byol_dls, denormalise, ImageSource, labelled_dls, load_source, plain_dl
+from .views import AlbumentationsView, byol_policies, PerImage, source_policies, TwoViews, ViewPolicy
+from .augment import BatchView
+from .model import BYOL, create_encoder, MLPHead, TinyResNet
+from .loss import byol_loss, BYOLLoss
+from .ema import EMATarget, tau_constant, tau_cosine, tau_linear
+from .collapse import CollapseError, CollapseGuard, condition_number, effective_rank, EffectiveRank, eigenspectrum, feature_std
+from .collapse import feature_variance, FeatureStd, FeatureVariance
+
+# %% ../nbs/all.ipynb #c004
+from .fast import Compiled
+from .learner import byol_learner, byol_optimizer, byol_splitter, CPUMixedPrecision
+from .evaluate import accuracy_of, compare_features, embed, fine_tune_learner, knn_predict, KNNProbe, label_efficiency, linear_eval_learner
+from .evaluate import linear_probe, LinearEval
+from .runs import Checkpoint, load_encoder, plot_history, plot_neighbours, plot_views, pretrain, run_config, RunConfig, save_encoder
+from .cli import byol_evaluate, byol_pretrain
 
 __all__ = [o for o in globals() if not o.startswith('_')]

@@ -2,8 +2,7 @@
 import itertools, json, re
 import nbformat, pytest
 from byol_fastai import course
-from byol_fastai.all import figure, results_table
-from byol_fastai.course import ledger
+from byol_fastai.course import figure, ledger, results_table
 from ledger import record
 from conftest import ROOT, tool
 

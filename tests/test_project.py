@@ -1,5 +1,5 @@
 "Packaging, README and badges say the same thing, and nothing in the repository belongs to the computer it was written on"
-import ast, contextlib, importlib.metadata as md, json, os, re, subprocess, sys
+import ast, contextlib, importlib, importlib.metadata as md, json, os, re, subprocess, sys
 from configparser import ConfigParser
 import pytest
 from packaging.requirements import Requirement
@@ -42,6 +42,13 @@ def test_every_public_name_comes_with_one_import_and_a_docstring():
     exec('from byol_fastai.all import *', names)
     assert [o for o in PUBLIC if o not in names]==[]
     assert [o for o in PUBLIC if not (names[o].__doc__ or '').strip()]==[]
+
+def test_one_import_brings_some_sixty_names_and_no_word_of_everyday_use():
+    names = set(byol_fastai.all.__all__)
+    assert 55<=len(names)<=65 and {o for o in names if isinstance(getattr(byol_fastai.all, o), type(sys))}==set()
+    assert not names & {'profile', 'plain', 'nearest', 'evaluate', 'sentence', 'parser', 'record', 'figure', 'ledger', 'versions'}
+    modules = {n: importlib.import_module(f'byol_fastai.{n}') for n in (f.stem for f in (ROOT/'byol_fastai').glob('[a-z]*.py')) if n!='all'}
+    assert [o for o in names if not any(o in m.__all__ for m in modules.values())]==[], 'each is documented with its module'
 
 def test_the_library_does_not_import_the_tools_it_is_made_with():
     for f in (ROOT/'byol_fastai').glob('*.py'):
@@ -130,7 +137,7 @@ def test_the_package_imports_only_what_comes_with_its_requirements():
         for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
             if isinstance(node, ast.Import): imports |= {a.name.split('.')[0] for a in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level: imports.add(node.module.split('.')[0])
-    imports -= {*sys.stdlib_module_names, 'byol_fastai'}
+    imports -= {*sys.stdlib_module_names, 'byol_fastai', 'IPython'} # `course` needs it where it makes a table for a notebook, and nothing else does
     come,of = required(lines('requirements')), md.packages_distributions()
-    assert {'IPython', 'fastai', 'timm'} <= imports
+    assert {'fastai', 'timm'} <= imports
     assert [o for o in sorted(imports) if not come & {canonicalize_name(d) for d in of[o]}]==[]

@@ -1,5 +1,4 @@
 "The pictures of the project: BYOL itself for README and site, and the card that social networks show."
-import io
 from pathlib import Path
 import matplotlib
 matplotlib.use('Agg')

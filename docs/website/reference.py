@@ -249,6 +249,7 @@ def module_page(module: str) -> str:
     return '\n'.join([*head, *[line for o in of(module) for line in any_entry(o)]])
 
 def index_table() -> str:
-    "Every public name in alphabetical order"
-    rows = [(f'{{py:obj}}`{o.name} <{o.full}>`', says(o), f'{{py:mod}}`{o.module} <byol_fastai.{o.module}>`') for o in sorted(public().values(), key=lambda o: o.name.lower())]
-    return '\n'.join(['## Every name', '', *table(['name', 'what it is', 'module'], rows), 'Methods too are in the [index](genindex).'])
+    "The names that `byol_fastai.all` brings, in alphabetical order"
+    names = sorted((public()[o] for o in import_module('byol_fastai.all').__all__), key=lambda o: o.name.lower())
+    rows = [(f'{{py:obj}}`{o.name} <{o.full}>`', says(o), f'{{py:mod}}`{o.module} <byol_fastai.{o.module}>`') for o in names]
+    return '\n'.join(['## What it brings', '', *table(['name', 'what it is', 'module'], rows), 'The other names are on the pages of their modules, and every name, with all methods, is in the [index](genindex).'])
