@@ -8,8 +8,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/w2_batch_views.html.md"""
 __all__ = ['to_gray', 'blend', 'adjust_brightness', 'adjust_contrast', 'adjust_saturation', 'adjust_hue', 'solarize',
            'resize_matrix', 'resize_table', 'fits_table', 'resize_matrices', 'separable', 'crop_resize', 'crop_each',
            'blur_matrix', 'gaussian_blur', 'largest_box', 'draw_boxes', 'draw_parameters', 'colour_jitter', 'where_on',
-           'make_views', 'plan_batch', 'BatchView', 'as_view', 'SHAPES_VIEWS', 'ViewPolicy', 'byol_policies',
-           'source_policies', 'AlbumentationsView', 'TwoViews']
+           'make_views', 'plan_batch', 'BatchView', 'as_view']
 
 # %% ../nbs/w2_batch_views.ipynb #c005
 from functools import lru_cache
@@ -17,13 +16,10 @@ from fastai.vision.all import *
 from .errors import UserValueError
 from .views import *
 
-# %% ../nbs/w2_batch_views.ipynb #c006
-_all_ = ['SHAPES_VIEWS', 'ViewPolicy', 'byol_policies', 'source_policies', 'AlbumentationsView', 'TwoViews']
-
-# %% ../nbs/w2_batch_views.ipynb #c011
+# %% ../nbs/w2_batch_views.ipynb #c010
 def _per_image(p): return p.view(-1, 1, 1, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c016
+# %% ../nbs/w2_batch_views.ipynb #c015
 @lru_cache(8)
 def _luma(device, dtype):
     "How bright red, green and blue look [1,3]"
@@ -36,7 +32,7 @@ def to_gray(
     if x.shape[1]==1: return x.clone()
     return (_luma(x.device, x.dtype) @ x.flatten(2)).unflatten(2, x.shape[2:])
 
-# %% ../nbs/w2_batch_views.ipynb #c019
+# %% ../nbs/w2_batch_views.ipynb #c018
 def blend(
     x:Tensor, # Images [B,3,H,W] in [0,1]
     base:Tensor, # What a factor of 0 gives; broadcast to the shape of `x`
@@ -45,7 +41,7 @@ def blend(
     "The line through `base` and `x`, at `f`"
     return torch.lerp(base.expand_as(x), x, _per_image(f)).clamp_(0, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c022
+# %% ../nbs/w2_batch_views.ipynb #c021
 def adjust_brightness(x:Tensor, f:Tensor)->Tensor:
     "Images `x` [B,3,H,W] darker (f<1) or brighter (f>1), by a factor `f` [B] for each"
     return blend(x, x.new_zeros(1), f)
@@ -58,7 +54,7 @@ def adjust_saturation(x:Tensor, f:Tensor)->Tensor:
     "Images `x` [B,3,H,W] with paler (f<1) or stronger (f>1) colours, by a factor `f` [B] for each"
     return blend(x, to_gray(x), f)
 
-# %% ../nbs/w2_batch_views.ipynb #c025
+# %% ../nbs/w2_batch_views.ipynb #c024
 def _over(a, b):
     "1. where `a` is larger than `b`, 0. elsewhere"
     return torch.gt(a, b, out=torch.empty_like(a))
@@ -74,7 +70,7 @@ def _hue_chroma_value(x):
     sector = torch.add(below, top, alpha=1/3).addcmul_(below, top, value=-2)   # 0, 1 around red, 1/3 around green, -2/3 around blue
     return sector.addcdiv_(mid.sub_(b), chroma, value=-1/6).abs_(), chroma, value
 
-# %% ../nbs/w2_batch_views.ipynb #c028
+# %% ../nbs/w2_batch_views.ipynb #c027
 @lru_cache(8)
 def _wheel(device, dtype):
     "For red, green and blue [3,1,1]: a place on the circle, the distance from there at which there is no dip, and how fast it then grows"
@@ -92,14 +88,14 @@ def adjust_hue(
     dip = (hue.unsqueeze(1)-place).abs_().clamp_(1/6, 1/3).sub_(level).mul_(speed)   # 0 at the full value, 1 at the lowest
     return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), dip, value=-1, out=dip)
 
-# %% ../nbs/w2_batch_views.ipynb #c033
+# %% ../nbs/w2_batch_views.ipynb #c032
 def solarize(
     x:Tensor, # In [0,1]
 )->Tensor: # In [0,0.5], same shape
     "Invert all that is brighter than 0.5"
     return torch.minimum(x, 1-x)
 
-# %% ../nbs/w2_batch_views.ipynb #c036
+# %% ../nbs/w2_batch_views.ipynb #c035
 def _bicubic(u):
     "Keys' curve (a = -1/2) at `u` = 2 - distance, for distances up to 2 pixels; zero beyond. Overwrites `u`"
     u = u.clamp_(min=0)
@@ -108,7 +104,7 @@ def _bicubic(u):
     q.clamp_(min=0)
     return w.add_((1-2*q).mul_(q).mul_(q))                # what the inner part adds to it
 
-# %% ../nbs/w2_batch_views.ipynb #c039
+# %% ../nbs/w2_batch_views.ipynb #c038
 def resize_matrix(
     start:Tensor, # First pixel of each box [B], whole numbers
     length:Tensor, # Its pixels [B], whole numbers
@@ -126,7 +122,7 @@ def resize_matrix(
     w *= (pixel>=start) & (pixel<start+length)
     return w.div_(w.sum(-1, keepdim=True))
 
-# %% ../nbs/w2_batch_views.ipynb #c045
+# %% ../nbs/w2_batch_views.ipynb #c044
 @lru_cache(8)
 def resize_table(
     n_in:int, # Pixels of the input along this side
@@ -138,7 +134,7 @@ def resize_table(
     last,first = torch.tril_indices(n_in, n_in, device=device).to(dtype)
     return torch.cat([resize_matrix(first, last-first+1, n_in, n_out, torch.full_like(first, flip, dtype=torch.bool)) for flip in (False, True)])
 
-# %% ../nbs/w2_batch_views.ipynb #c046
+# %% ../nbs/w2_batch_views.ipynb #c045
 def fits_table(
     n_in:int, # Pixels of the input along this side
     n_out:int, # Pixels of the output
@@ -146,7 +142,7 @@ def fits_table(
     "Does the table of all matrices take at most 16 MB?"
     return n_in*(n_in+1)*n_in*n_out*4 <= 2**24
 
-# %% ../nbs/w2_batch_views.ipynb #c047
+# %% ../nbs/w2_batch_views.ipynb #c046
 def resize_matrices(
     start:Tensor, # First pixel of each box [B], whole numbers
     length:Tensor, # Its pixels [B], whole numbers
@@ -161,7 +157,7 @@ def resize_matrices(
     if flip is not None: place = place + flip*(n_in*(n_in+1)//2)
     return resize_table(n_in, n_out, start.device, start.dtype).index_select(0, place.long())
 
-# %% ../nbs/w2_batch_views.ipynb #c050
+# %% ../nbs/w2_batch_views.ipynb #c049
 def separable(
     x:Tensor, # [B,C,H,W]
     rows:Tensor, # [B,S,H]
@@ -171,7 +167,7 @@ def separable(
     y = (x.flatten(1, 2) @ cols.mT).unflatten(1, x.shape[1:3])
     return rows.unsqueeze(1) @ y
 
-# %% ../nbs/w2_batch_views.ipynb #c053
+# %% ../nbs/w2_batch_views.ipynb #c052
 def crop_resize(
     x:Tensor, # Images [B,C,H,W] in [0,1]
     top:Tensor, # First row of each box [B]
@@ -187,7 +183,7 @@ def crop_resize(
     cols = resize_matrices(left, width, x.shape[-1], w, flip)
     return separable(x, rows, cols).clamp_(0, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c056
+# %% ../nbs/w2_batch_views.ipynb #c055
 def crop_each(x, top, left, height, width, size, flip=None):
     "What `crop_resize` returns, image by image: work in proportion to the box, and not to the image"
     size,flip = (size, size) if isinstance(size, int) else tuple(size),torch.zeros_like(top) if flip is None else flip
@@ -198,7 +194,7 @@ def crop_each(x, top, left, height, width, size, flip=None):
         o.copy_(v.flip(-1) if mirror else v)
     return out.clamp_(0, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c059
+# %% ../nbs/w2_batch_views.ipynb #c058
 def blur_matrix(
     sigma:Tensor, # Standard deviation for each image [B], pixels
     n:int, # Pixels of the side
@@ -213,7 +209,7 @@ def blur_matrix(
     pixel = (n-1) - ((n-1)-pixel).abs()                                         # and the one at n-1
     return k.new_zeros(len(sigma), n, n).scatter_add_(2, pixel.expand(len(sigma), -1, -1), k.unsqueeze(1).expand(-1, n, -1))
 
-# %% ../nbs/w2_batch_views.ipynb #c062
+# %% ../nbs/w2_batch_views.ipynb #c061
 def gaussian_blur(
     x:Tensor, # Images [B,3,H,W]
     sigma:Tensor, # Standard deviation for each image [B], pixels
@@ -222,7 +218,7 @@ def gaussian_blur(
     "Gaussian blur, with a strength for each image"
     return separable(x, blur_matrix(sigma, x.shape[-2], taps), blur_matrix(sigma, x.shape[-1], taps))
 
-# %% ../nbs/w2_batch_views.ipynb #c065
+# %% ../nbs/w2_batch_views.ipynb #c064
 def largest_box(
     h:Tensor, # Height of each image, pixels
     w:Tensor, # Its width
@@ -232,7 +228,7 @@ def largest_box(
     r = (w/h).clamp(*ratio)
     return torch.minimum(h, (w/r).round_()),torch.minimum(w, (h*r).round_())
 
-# %% ../nbs/w2_batch_views.ipynb #c068
+# %% ../nbs/w2_batch_views.ipynb #c067
 def draw_boxes(
     policy:ViewPolicy, # Says how large and how oblong
     n:int, # Boxes
@@ -253,7 +249,7 @@ def draw_boxes(
     uy,ux = torch.where(first[0]<tries, torch.rand(2, n, device=device), .4999)   # the last resort lies in the middle
     return torch.stack([(uy*(h-bh+1)).floor_(), (ux*(w-bw+1)).floor_(), bh, bw])
 
-# %% ../nbs/w2_batch_views.ipynb #c075
+# %% ../nbs/w2_batch_views.ipynb #c074
 def draw_parameters(
     policy:ViewPolicy, # The distribution to draw from
     n:int, # Views
@@ -269,7 +265,7 @@ def draw_parameters(
         jitter=u[0]<p.jitter_p, factor=torch.stack(factor), hue=p.hue*(2*u[5]-1), order=u[6:9].argsort(0),
         gray=u[9]<p.gray_p, blur=u[10]<p.blur_p, sigma=lo + (hi-lo)*u[11], solarize=u[12]<p.solarize_p)
 
-# %% ../nbs/w2_batch_views.ipynb #c078
+# %% ../nbs/w2_batch_views.ipynb #c077
 def colour_jitter(
     x:Tensor, # Images [B,C,H,W] in [0,1], of one or three channels; overwritten
     factor:Tensor, # Of brightness, contrast and saturation [3,B]
@@ -288,7 +284,7 @@ def colour_jitter(
         base = gray.mul_(saturation[k]).add_(mean.mul_(contrast[k]))
         x = torch.addcmul(base, x, f[k], out=x).clamp_(0, 1)
 
-# %% ../nbs/w2_batch_views.ipynb #c082
+# %% ../nbs/w2_batch_views.ipynb #c081
 def where_on(
     on:Tensor, # For which images? bool [B]
     x:Tensor, # Images [B,3,H,W]; overwritten on a CPU
@@ -301,7 +297,7 @@ def where_on(
     if len(i)==0: return x
     return x.index_copy_(0, i, f(x.index_select(0, i), *[p.index_select(-1, i) for p in params]))
 
-# %% ../nbs/w2_batch_views.ipynb #c085
+# %% ../nbs/w2_batch_views.ipynb #c084
 def _check_channels(policy, c):
     "A sentence where `policy` is for another number of channels than `c`"
     colour = [k for k in ('jitter_p', 'gray_p') if getattr(policy, k)>0]
@@ -319,7 +315,7 @@ def _in_unit(x):
     "Bytes or floats as float32 in [0,1]"
     return x.float().div_(255) if x.dtype==torch.uint8 else x.float()
 
-# %% ../nbs/w2_batch_views.ipynb #c088
+# %% ../nbs/w2_batch_views.ipynb #c087
 def make_views(
     policy:ViewPolicy, # Says how large, how far the blur reaches, and how to normalise
     x:Tensor, # Images [B,C,H,W] in [0,1]
@@ -338,7 +334,7 @@ def make_views(
     scale,shift = _scale_shift(p.mean, p.std, x.shape[1], x.device)
     return torch.mul(x, scale, out=out).sub_(shift)
 
-# %% ../nbs/w2_batch_views.ipynb #c090
+# %% ../nbs/w2_batch_views.ipynb #c089
 def plan_batch(
     x:Tensor, # Images [B,C,H,W]
     policy:ViewPolicy, # Of the views
@@ -354,7 +350,7 @@ def plan_batch(
     by_table = sizes is None and all(map(fits_table, x.shape[-2:], policy.hw))   # padded batches come in ever other shapes
     return sizes,n,crop_resize if by_table else crop_each
 
-# %% ../nbs/w2_batch_views.ipynb #c093
+# %% ../nbs/w2_batch_views.ipynb #c092
 class BatchView:
     "Views of a whole batch at once, on its own device; each image draws its own parameters from `policy`"
     bite = 2**17 # Pixels worked on together on a CPU: what fits its cache
@@ -374,7 +370,7 @@ class BatchView:
         return views
     def check(self, x): check_unit(x); _check_channels(self.policy, x.shape[1])
 
-# %% ../nbs/w2_batch_views.ipynb #c094
+# %% ../nbs/w2_batch_views.ipynb #c093
 def as_view(
     view, # A `ViewPolicy`, a view of a batch, or a transform of albumentations or torchvision
 )->Callable: # A view of a batch

@@ -22,6 +22,7 @@ from fastai.vision.all import *
 from .data import *
 from .data import SOURCES
 from .augment import *
+from .views import *
 from .model import *
 from .learner import *
 from .evaluate import *
