@@ -6,14 +6,14 @@ Docs: https://byol-fastai.github.io/byol_fastai/views.html.md"""
 
 # %% auto #0
 __all__ = ['SHAPES_VIEWS', 'Sized', 'ViewPolicy', 'byol_policies', 'source_policies', 'channel_stats', 'AlbumentationsView',
-           'batch_sizes', 'check_batch', 'check_unit', 'PerImage', 'per_image', 'TwoViews']
+           'batch_sizes', 'check_batch', 'check_unit', 'PerImage', 'per_image', 'make_with_care', 'TwoViews']
 
 # %% ../nbs/02_views.ipynb #c005
 import os
 from dataclasses import dataclass, fields
 from fastai.vision.all import *
 from .data import MEAN, STD
-from .errors import UserTypeError, UserValueError
+from .errors import UserError, UserTypeError, UserValueError
 
 # %% ../nbs/02_views.ipynb #c025
 class Sized:
@@ -294,6 +294,21 @@ def per_image(
     raise UserTypeError(f"A view is a function of a batch [B,C,H,W], but got {type(view).__name__}: for a policy write BatchView(policy).")
 
 # %% ../nbs/02_views.ipynb #c067
+def make_with_care(
+    view:Callable, # A view of a batch
+    x:Tensor, # Images [B,C,H,W] in [0,1], padded ones with `x.sizes`
+)->Tensor: # [B,C,h,w]
+    "`view(x)`, or a sentence about what is wrong with `x` or with `view`"
+    getattr(view, 'check', noop)(x)
+    hint = 'If it is made for one image, write PerImage(view).'
+    try: v = view(x)
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
+        if isinstance(e, UserError): raise
+        raise UserTypeError(f"{view} failed on a batch {list(x.shape)}: {e}. {hint}") from e
+    if isinstance(v, Tensor) and v.ndim==4 and len(v)==len(x): return v
+    raise UserTypeError(f"A view of a batch {list(x.shape)} is one tensor, an image for each of these, but {view} returned {_what(v)}. {hint}")
+
+# %% ../nbs/02_views.ipynb #c068
 class TwoViews(Callback):
     "Replace each clean batch by two views of it, in training and in validation"
     order = MixedPrecision.order-5 # before the autocast: the views are made in float32
@@ -303,13 +318,5 @@ class TwoViews(Callback):
     ): self.view1,self.view2 = per_image(view1),per_image(view2)
     def before_batch(self):
         x = self.xb[0]
-        make = self._with_care if self.iter==0 else lambda view: view(x)   # once in a pass: the CPU may wait for the GPU there
-        self.learn.xb = make(self.view1),make(self.view2)
-    def _with_care(self, view):
-        "The views of the first batch, or a sentence about what is wrong with the images or with `view`"
-        x = self.xb[0]
-        getattr(view, 'check', noop)(x)
-        try: v = view(x)
-        except (AttributeError, TypeError) as e: raise UserTypeError(f"{view} failed on a batch {list(x.shape)}: {e}. If it is made for one image, write PerImage(view).") from e
-        if isinstance(v, Tensor) and v.ndim==4 and len(v)==len(x): return v
-        raise UserTypeError(f"A view of a batch {list(x.shape)} is one tensor, an image for each of these, but {view} returned {_what(v)}. If it is made for one image, write PerImage(view).")
+        make = make_with_care if self.iter==0 else lambda view, x: view(x)   # once in a pass, the CPU may wait for the GPU
+        self.learn.xb = make(self.view1, x),make(self.view2, x)
