@@ -6,17 +6,20 @@ Docs: https://byol-fastai.github.io/byol_fastai/collapse.html.md"""
 
 # %% auto #0
 __all__ = ['feature_variance', 'feature_std', 'eigenspectrum', 'condition_number', 'effective_rank', 'EmbeddingMetric',
-           'FeatureVariance', 'FeatureStd', 'EffectiveRank', 'CollapseError', 'CollapseGuard',
-           'gradient_reaches_targets']
+           'FeatureVariance', 'FeatureStd', 'EffectiveRank', 'CollapseError', 'SpreadWatch', 'gradient_reaches_targets',
+           'image_spread', 'likely_cause', 'CollapseGuard']
 
 # %% ../nbs/06_collapse.ipynb #c005
 from fastai.vision.all import *
+from .errors import UserError, UserTypeError, UserValueError
+from .model import unwrap
 
 # %% ../nbs/06_collapse.ipynb #c022
 def _embeddings(z):
-    "`z` as a plain tensor without gradient, in float32 or float64"
+    "`z` as a plain tensor without gradient, in float32 or float64, on a device that can take matrices apart"
     if z.ndim!=2 or len(z)<2:
-        raise ValueError(f"Expected embeddings of shape [N, d] with at least 2 rows, got {list(z.shape)}: spread is measured between images.")
+        raise UserValueError(f"Expected embeddings of shape [N, d] with at least 2 rows, got {list(z.shape)}: spread is measured between images.")
+    if z.device.type not in ('cpu', 'cuda'): z = z.cpu() # Apple's GPUs lack eigenvalues and singular values
     z = z.detach().as_subclass(Tensor)
     return z if z.dtype==torch.float64 else z.float()
 
@@ -63,65 +66,72 @@ def effective_rank(
     return torch.special.entr(s/s.sum()).sum().exp() if s.sum()>0 else s.new_tensor(1.)
 
 # %% ../nbs/06_collapse.ipynb #c061
+def _embedded(model, embedding, who):
+    "The embeddings of the last batch, or a sentence that says how to get at them"
+    model = unwrap(model)
+    if embedding is not None: return embedding(model).detach()
+    z = getattr(model, 'projections', None)
+    if not z: raise UserTypeError(f"{who} looks at `model.projections`, which {type(model).__name__} does not keep: give it a function from the model "
+        "to the embeddings [B, d] of the batch that it has just seen, `embedding=lambda model: ...`.")
+    return z[0]
+
+# %% ../nbs/06_collapse.ipynb #n61
 class EmbeddingMetric(Metric):
     "A function of the online projections of the first view, gathered over a validation pass, as a column of the progress table"
     def __init__(self,
         func:Callable, # [N, d] -> scalar
         max_rows:int=4096, # Look at no more images than this
+        embedding:Callable|None=None, # model -> embeddings [B, d] of the batch that it has just seen; by default its `.projections` of the first view
     ): store_attr()
     def reset(self): self.rows,self.n = [],0
     def accumulate(self, learn):
-        z = learn.model.projections[0]
-        if self.n<self.max_rows: self.rows.append(z); self.n += len(z)
+        if self.n>=self.max_rows: return
+        z = learn.to_detach(_embedded(learn.model, self.embedding, type(self).__name__), cpu=False) # of all processes, where there are several
+        self.rows.append(z); self.n += len(z)
     @property
     def value(self):
-        if self.n<2: return None
-        z = torch.cat(self.rows)[:self.max_rows]
-        return self.func(z).item() if z.isfinite().all() else math.nan
+        z = torch.cat(self.rows)[:self.max_rows] if self.rows else torch.zeros(0, 1)
+        return None if len(z)<2 else self.func(z).item() if z.isfinite().all() else math.nan
     @property
     def name(self): return self.func.__name__
 
 # %% ../nbs/06_collapse.ipynb #c063
 class FeatureVariance(EmbeddingMetric):
-    "`feature_variance` of the online projections"
-    def __init__(self, max_rows:int=4096): super().__init__(feature_variance, max_rows)
+    "`feature_variance` of the online projections, or of the `embedding` of another model"
+    def __init__(self, max_rows:int=4096, embedding:Callable|None=None): super().__init__(feature_variance, max_rows, embedding)
 
 class FeatureStd(EmbeddingMetric):
-    "`feature_std` of the online projections: about 1 spread out, 0 collapsed"
-    def __init__(self, max_rows:int=4096): super().__init__(feature_std, max_rows)
+    "`feature_std` of the online projections, or of the `embedding` of another model: about 1 spread out, 0 collapsed"
+    def __init__(self, max_rows:int=4096, embedding:Callable|None=None): super().__init__(feature_std, max_rows, embedding)
 
 class EffectiveRank(EmbeddingMetric):
-    "`effective_rank` of the online projections"
-    def __init__(self, max_rows:int=4096): super().__init__(effective_rank, max_rows)
+    "`effective_rank` of the online projections, or of the `embedding` of another model"
+    def __init__(self, max_rows:int=4096, embedding:Callable|None=None): super().__init__(effective_rank, max_rows, embedding)
 
 # %% ../nbs/06_collapse.ipynb #c071
-class CollapseError(RuntimeError):
+class CollapseError(UserError, RuntimeError):
     "Raised at the end of a fit that `CollapseGuard(strict=True)` stopped"
 
 # %% ../nbs/06_collapse.ipynb #c072
-class CollapseGuard(Callback):
-    "Stop a fit whose embeddings have collapsed, and say what was seen and why it may have happened"
-    order = 65 # after the progress bar, so that it is closed before an error is raised
+class SpreadWatch(Callback):
+    "Look at the spread of the embeddings of a training batch, and count the low values in a row"
     def __init__(self,
         min_std:float=.1, # A `feature_std` below this counts as collapsed
         patience:int=3, # Collapsed looks in a row before the fit is stopped
         every:int=10, # Training steps between two looks; a look waits for the device
         grace:int=20, # Steps before the first look: a fresh network is not spread out yet
         strict:bool=False, # Raise `CollapseError` instead of only stopping the fit
+        embedding:Callable|None=None, # model -> embeddings [B, d], see `EmbeddingMetric`
     ): store_attr()
-
-    def before_fit(self): self.seen,self.stds,self.low = None,[],0
-
-# %% ../nbs/06_collapse.ipynb #c074
-@patch
-def look(self:CollapseGuard)->str|None: # What was seen, nothing where all is well
-    "Measure the spread of the last batch's projections"
-    std,loss = feature_std(self.model.projections[0]).item(),self.loss.item()
-    self.stds.append((self.train_iter, std))
-    self.low = self.low+1 if std<self.min_std else 0
-    if not math.isfinite(loss): return f"the loss is {loss}"
-    if self.low<self.patience: return None
-    return f"feature_std is {std:.3f} (1: spread out, 0: all images alike), and the loss of {loss:.3f} does not show it"
+    def look(self)->str|None:
+        "What is wrong, if anything is, with the batch that was just trained on, in all processes together"
+        z,loss = maybe_gather(_embedded(self.model, self.embedding, type(self).__name__)),maybe_gather(self.loss.detach()).item()
+        std,rate = feature_std(z).item(),self.opt.hypers[-1]['lr']
+        warming_up,self.rate = rate>self.rate and self.pct_train<.1,rate
+        self.stds.append((self.train_iter, std))
+        self.low = self.low+1 if std<self.min_std and not warming_up else 0
+        if not math.isfinite(loss): return f"the loss is {loss}"
+        return None if self.low<self.patience else f"feature_std is {std:.3f} (1: spread out, 0: all images alike), and the loss of {loss:.3f} does not show it"
 
 # %% ../nbs/06_collapse.ipynb #c076
 def gradient_reaches_targets(
@@ -133,28 +143,46 @@ def gradient_reaches_targets(
     return learn.loss_func(preds, *labels).requires_grad
 
 # %% ../nbs/06_collapse.ipynb #c080
-@patch
-def cause(self:CollapseGuard)->str: # A sentence without its full stop
-    "The likeliest reason for what was seen, from how the learner is put together"
-    predictor,taus = getattr(self.model, 'predictor', None),getattr(getattr(self.learn, 'ema_target', None), 'taus', [])
-    if not math.isfinite(self.loss.item()): return "the learning rate is too high, or an input is not a finite number; lower `lr` or lengthen the warm-up"
-    if gradient_reaches_targets(self.learn): return "gradients flow into the targets; make the targets under `torch.no_grad()`, or detach them in the loss"
+def image_spread(
+    dls:DataLoaders, # Training batches of images in [0,1]
+)->float: # 0: all alike; some tenths for photographs; nan for batches of another kind
+    "How much the images of a training batch differ: the standard deviation between them, averaged over the pixels of 16x16 thumbnails"
+    x = first(dls.train.one_batch())
+    return F.adaptive_avg_pool2d(x.as_subclass(Tensor).float(), 16).std(0).mean().item() if isinstance(x, Tensor) and x.ndim==4 else math.nan
+
+# %% ../nbs/06_collapse.ipynb #n81
+def likely_cause(
+    learn:Learner, # Learner inside a `fit`, after a batch
+)->str: # A sentence without its full stop
+    "The likeliest reason for a collapse, from how the learner is put together and what it is fed"
+    if not math.isfinite(learn.loss.item()): return "the learning rate is too high, or an input is not a finite number; lower `lr` or lengthen the warm-up"
+    predictor,taus = getattr(unwrap(learn.model), 'predictor', None),getattr(getattr(learn, 'ema_target', None), 'taus', [])
+    spread = image_spread(learn.dls)
+    if spread<1e-3: return "the images that come out of the loader are all alike, all black perhaps; look at `dls.show_batch()`: are the files read as they should be?"
+    if gradient_reaches_targets(learn): return "gradients flow into the targets; make the targets under `torch.no_grad()`, or detach them in the loss"
     if predictor is None or not any(True for _ in predictor.parameters()): return "there is no predictor; put an `MLPHead` between projection and loss"
-    if taus and taus[-1]<.5: return f"tau is {taus[-1]:.2g}, so the target is {'nearly ' if taus[-1] else ''}the online network itself; raise `tau` (0.97 for a short fit), or set `predictor_lr_mult=10`"
+    if taus and taus[-1]<.5:
+        return f"tau is {taus[-1]:.2g}, so the target is {'nearly ' if taus[-1] else ''}the online network itself; raise `tau` (0.97 for a short fit), or set `predictor_lr_mult=10`"
+    if spread<.05: return (f"the images are nearly alike (they differ by {spread:.3f}, on a scale of 1), so there is little to tell apart; "
+        "add images that differ more, crop smaller parts of them, or lower the guard's `min_std` if the features turn out to be of use")
     return "the learning rate is too high for this batch size, or the target follows too fast; halve `lr` or raise `tau`"
 
 # %% ../nbs/06_collapse.ipynb #c082
-@patch
-def after_batch(self:CollapseGuard):
-    "Look every now and then, and stop the fit when it has collapsed"
-    if not self.training or self.train_iter<self.grace or self.train_iter%self.every: return
-    self.seen = self.look()
-    if self.seen is None: return
-    self.message = f"Collapse at step {self.train_iter}: {self.seen}. Likely cause: {self.cause()}."
-    print(self.message)
-    raise CancelFitException()
-
-@patch
-def after_fit(self:CollapseGuard):
-    "Raise, if that was asked for"
-    if self.strict and self.seen is not None: raise CollapseError(self.message)
+class CollapseGuard(SpreadWatch):
+    "Stop a fit whose embeddings have collapsed, and say what was seen and why it may have happened"
+    order = 65 # after the progress bar, so that it is closed before an error is raised
+    seen,stds,low,message = None,(),0,None
+    def before_fit(self):
+        self.run,self.was = not hasattr(self.learn, 'lr_finder'),(self.seen, self.stds, self.low)
+        if self.run: self.seen,self.stds,self.low,self.rate = None,[],0,0.
+    def before_train(self): self.was = None
+    def after_batch(self):
+        if not self.training or self.train_iter<self.grace or self.train_iter%self.every: return
+        self.seen = self.look()
+        if self.seen is None: return
+        self.message = f"Collapse at step {self.train_iter}: {self.seen}. Likely cause: {likely_cause(self.learn)}."
+        if not rank_distrib(): print(self.message)
+        raise CancelFitException()
+    def after_fit(self):
+        if self.was: self.seen,self.stds,self.low = self.was # nothing was trained
+        elif self.strict and self.seen: raise CollapseError(self.message)

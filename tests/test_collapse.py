@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from hypothesis import given, strategies as st
 from scipy.stats import entropy
 from torch import nn
+from fastai.vision.all import OptimWrapper
 from byol_fastai.all import (CollapseError, CollapseGuard, EffectiveRank, FeatureStd, FeatureVariance, TinyResNet, condition_number,
     effective_rank, eigenspectrum, feature_std, feature_variance)
 from conftest import Do, tiny_learner
@@ -113,3 +114,87 @@ def test_a_loss_that_is_not_finite_is_named(capsys):
     learn.loss_func = lambda preds, z1, z2: preds[0].sum()*math.nan
     learn.fit(1)
     assert 'the loss is nan' in capsys.readouterr().out
+
+class LikeMPS(torch.Tensor):
+    "A tensor that says it lies on Apple's GPU, where matrices cannot be taken apart, until it is copied to the CPU"
+    device = property(lambda self: torch.device('mps'))
+    def cpu(self): return self.as_subclass(torch.Tensor)
+
+@pytest.mark.parametrize('f', [feature_variance, feature_std, eigenspectrum, effective_rank])
+def test_matrices_are_taken_apart_on_the_cpu_where_the_device_cannot(f, monkeypatch):
+    z = torch.randn(20, 5)
+    for name in ('svdvals', 'eigvalsh'):
+        def only_cpu(x, f=getattr(torch.linalg, name)):
+            if x.device.type!='cpu': raise NotImplementedError(name)
+            return f(x)
+        monkeypatch.setattr(torch.linalg, name, only_cpu)
+    torch.testing.assert_close(f(z.as_subclass(LikeMPS)), f(z))
+
+class Plain(nn.Module):
+    "A model that keeps no projections, but its features"
+    def __init__(self):
+        super().__init__()
+        self.byol = tiny_learner().model
+    def forward(self, v1, v2):
+        self.features = self.byol.encoder(v1)
+        return self.byol(v1, v2)
+    def targets(self, *views): return self.byol.targets(*views)
+    def update_target(self, tau): self.byol.update_target(tau)
+
+def plain_learner(**kwargs):
+    learn = tiny_learner(**kwargs)
+    learn.model,learn.opt,learn.splitter = Plain(), None, lambda m: [p for p in m.parameters() if p.requires_grad]
+    learn.opt_func = lambda params, lr: OptimWrapper(params, torch.optim.SGD, lr=lr)
+    return learn
+
+def test_any_function_from_model_to_embedding_will_do_and_without_one_there_is_a_sentence():
+    learn = plain_learner(metrics=[FeatureStd(embedding=lambda model: model.features)], cbs=CollapseGuard(grace=0, every=1, min_std=0, embedding=lambda model: model.features))
+    learn.fit(1)
+    assert 0<learn.final_record[-1]<2 and learn.collapse_guard.stds
+    for kwargs in dict(metrics=[FeatureStd()]),dict(metrics=[], cbs=CollapseGuard(grace=0, every=1)):
+        with pytest.raises(TypeError, match=r'`model.projections`, which Plain does not keep.*embedding=lambda model'): plain_learner(**kwargs).fit(1)
+
+def test_metrics_and_guard_reach_into_wrappers():
+    learn = tiny_learner(metrics=[FeatureStd()], cbs=CollapseGuard(grace=0, every=1, min_std=0))
+    learn.model = nn.DataParallel(learn.model)
+    learn.fit(1)
+    assert learn.final_record[-1]>0 and len(learn.collapse_guard.stds)==2
+
+def cause_for(images, **kwargs):
+    "What a guard that takes every network for collapsed says about it"
+    learn = guarded(0, min_std=99, patience=1, grace=1, every=1)
+    data = learn.dls.train.dataset
+    data.x = images(data.x)
+    learn.fit(1)
+    return learn.collapse_guard.message
+
+def test_images_that_are_alike_are_named_as_the_cause():
+    assert 'all black perhaps' in cause_for(torch.zeros_like)
+    noise = lambda x: (x[:1].float() + 5*torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 255).byte()
+    assert 'the images are nearly alike' in cause_for(noise)
+    assert 'halve `lr`' in cause_for(lambda x: x)
+
+@pytest.mark.parametrize('lr', [1e-3, 1e-2])
+def test_a_healthy_start_on_images_that_are_nearly_alike_is_not_stopped(lr):
+    learn = guarded(0)
+    data = learn.dls.train.dataset
+    data.x = (data.x[:1].float() + 5*torch.randn(data.x.shape)).clamp(0, 255).byte()
+    learn.fit_byol(20, lr)
+    assert learn.collapse_guard.seen is None or learn.collapse_guard.stds[-1][1]<.1
+
+def test_low_values_do_not_count_while_the_learning_rate_is_warmed_up():
+    learn = guarded(0, min_std=99, grace=2, every=2, patience=2)
+    learn.fit_byol(100, 1e-3, warmup=10) # 200 steps, 20 of them warm-up
+    assert 20 <= learn.train_iter <= 26, learn.train_iter
+    learn = guarded(0, min_std=99, grace=2, every=2, patience=2)
+    learn.fit(100, 1e-3) # no warm-up: the second low value in a row, or the third, is enough
+    assert learn.train_iter <= 6
+
+def test_the_guard_keeps_out_of_the_search_for_a_learning_rate_and_remembers_over_a_look():
+    learn = guarded(0, min_std=99, grace=1, every=1, patience=1)
+    learn.lr_find(show_plot=False)
+    assert learn.collapse_guard.seen is None
+    learn.fit(1)
+    seen = learn.collapse_guard.stds
+    learn.validate(); learn.get_preds()
+    assert seen and learn.collapse_guard.stds is seen and learn.collapse_guard.seen

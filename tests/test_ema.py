@@ -1,9 +1,12 @@
 "The target network in time: schedules, what counts as a step, and the moving average itself, against hand computation"
 import math, pytest, torch
+from torch import nn
 from hypothesis import given, strategies as st
-from fastai.vision.all import CancelStepException, MixedPrecision
+from fastai.vision.all import CancelStepException, Learner, MixedPrecision
 from fastai.callback.training import GradientAccumulation
-from byol_fastai.all import EMATarget, base_tau, tau_constant, tau_cosine, tau_linear
+from byol_fastai.all import BYOL, BYOLLoss, EMATarget, TinyResNet, TwoViews, tau_constant, tau_cosine, tau_linear
+from byol_fastai.ema import base_tau
+from byol_fastai.ema import make_targets
 from conftest import Do, same, state, tiny_learner
 
 BASE = .9
@@ -56,9 +59,9 @@ def test_other_schedules_tick_alike(schedule, want):
     learn.fit(2)
     assert learn.ema_target.taus == pytest.approx(want)
 
-@pytest.mark.parametrize('n_acc', [32, 40])
+@pytest.mark.parametrize('n_acc', [32, 40, 80])
 def test_accumulated_batches_tick_once_and_K_is_the_number_of_optimizer_steps(n_acc):
-    learn = ema_learner(n=64, cbs=GradientAccumulation(n_acc)) # 3 batches of 16 an epoch
+    learn = ema_learner(n=64, cbs=GradientAccumulation(n_acc)) # 3 batches of 16 an epoch; 80 images take longer than one
     steps = count_steps(learn)
     learn.fit(3)
     assert len(steps)==9//math.ceil(n_acc/16)
@@ -82,8 +85,50 @@ def test_validation_moves_nothing():
     learn = ema_learner()
     learn.fit(1)
     was = state(learn.model)
-    learn.validate()
-    assert same(state(learn.model), was) and learn.ema_target.taus==[]
+    clock = learn.ema_target.k, learn.ema_target.K, list(learn.ema_target.taus)
+    learn.validate(); learn.get_preds(); learn.summary()
+    assert same(state(learn.model), was) and (learn.ema_target.k, learn.ema_target.K, learn.ema_target.taus)==clock
+
+def test_looking_at_a_learner_that_never_trained_works():
+    learn = ema_learner()
+    learn.validate(); learn.summary()
+    assert learn.ema_target.K is None and learn.ema_target.k==0
+    learn.fit(1)
+    assert learn.ema_target.taus == pytest.approx(cosine(2))
+
+def test_a_look_in_the_middle_of_a_fit_does_not_move_the_clock():
+    learn = ema_learner()
+    def peek(cb):
+        if not cb.learn.lock.locked(): cb.learn.validate() # a validation has an epoch of its own
+    learn.add_cb(Do(99, after_epoch=peek))
+    learn.fit(2)
+    assert learn.ema_target.taus == pytest.approx(cosine(4))
+
+def test_wrapped_networks_are_reached():
+    learn = ema_learner()
+    learn.model = nn.DataParallel(learn.model) # without a GPU it hands everything to the network inside
+    learn.fit(2)
+    assert learn.ema_target.taus == pytest.approx(cosine(4))
+    assert not same(state(learn.model.module.target), state(nn.Sequential(learn.model.module.encoder, learn.model.module.projector)))
+
+def test_the_targets_of_several_gpus_are_spread_over_them(monkeypatch):
+    byol,x,seen = BYOL(TinyResNet(width=4), 16, 8).eval(), torch.randn(2, 6, 3, 16, 16), []
+    def spread(module, views, device_ids):
+        seen.append(device_ids)
+        parts = [module(*[v.chunk(len(device_ids))[i] for v in views]) for i in range(len(device_ids))]
+        return tuple(map(torch.cat, zip(*parts)))
+    monkeypatch.setattr(nn.parallel, 'data_parallel', spread)
+    wrapped = nn.DataParallel(byol)
+    wrapped.device_ids = [0, 1, 2]
+    for got,want in zip(make_targets(wrapped, *x), byol.targets(*x)): torch.testing.assert_close(got, want)
+    assert seen==[[0, 1, 2]]
+
+def test_a_model_or_a_batch_that_has_no_targets_is_told_so():
+    learn = ema_learner()
+    learn.remove_cb(TwoViews)
+    with pytest.raises(ValueError, match='add the callback `TwoViews`'): learn.fit(1)
+    learn = Learner(learn.dls, TinyResNet(width=4), BYOLLoss(), cbs=EMATarget())
+    with pytest.raises(TypeError, match='TinyResNet was asked for its labels'): learn.fit(1)
 
 def test_the_target_is_the_exponential_average_in_float64():
     online = []
