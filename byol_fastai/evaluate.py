@@ -17,6 +17,7 @@ from .data import *
 from .views import *
 from .augment import *
 from .model import unwrap
+from .learner import SparingOptimizer
 
 # %% ../nbs/08_evaluate.ipynb #c018
 @contextmanager
@@ -58,6 +59,19 @@ def embed(
             if y: labels.append(y[0].as_subclass(Tensor).cpu())
     return torch.cat(feats),(torch.cat(labels) if labels else None)
 
+# %% ../nbs/08_evaluate.ipynb #c036a
+def _voters(k, temperature, n):
+    "The number of neighbours that vote, at most all `n`"
+    if k<1: raise UserValueError(f"k={k}: at least one neighbour must vote.")
+    if not temperature>0: raise UserValueError(f"temperature={temperature} must be positive; `math.inf` gives each neighbour the same vote.")
+    return min(k, n)
+
+def _vote(sim, labels, k, temperature, n_classes):
+    "The classes with the most votes, from similarities [Q,N]"
+    sim,idx = sim.topk(k, dim=1)
+    votes = ((sim-sim[:,:1])/temperature).exp_()
+    return votes.new_zeros(len(sim), n_classes).scatter_add_(1, labels[idx], votes).argmax(1)
+
 # %% ../nbs/08_evaluate.ipynb #c036
 @torch.no_grad()
 def knn_predict(
@@ -70,17 +84,13 @@ def knn_predict(
 )->Tensor: # Predicted labels int64 [Q]
     "Labels by a vote of the `k` nearest neighbours by cosine, weighted (Wu et al. 2018, arXiv 1805.01978)"
     itself = queries is feats
-    if k<1: raise UserValueError(f"k={k}: at least one neighbour must vote.")
-    if not temperature>0: raise UserValueError(f"temperature={temperature} must be positive; `math.inf` gives each neighbour the same vote.")
-    k,n_classes = min(k, len(feats)-itself),n_classes or int(labels.max())+1
+    k,n_classes = _voters(k, temperature, len(feats)-itself),n_classes or int(labels.max())+1
     bank,res = F.normalize(feats.float(), dim=1),[]
     rows = max(1, 2**24//len(feats)) # 64 MB of similarities at a time
     for i,q in enumerate(queries.float().split(rows)):
         sim = F.normalize(q, dim=1) @ bank.T
         if itself: sim[torch.arange(len(q)), torch.arange(len(q))+i*rows] = -math.inf
-        sim,idx = sim.topk(k, dim=1)
-        votes = ((sim-sim[:,:1])/temperature).exp_()
-        res.append(votes.new_zeros(len(q), n_classes).scatter_add_(1, labels[idx], votes).argmax(1))
+        res.append(_vote(sim, labels, k, temperature, n_classes))
     return torch.cat(res)
 
 # %% ../nbs/08_evaluate.ipynb #c039
@@ -108,7 +118,7 @@ def _bounded(dl, max_rows):
 # %% ../nbs/08_evaluate.ipynb #c049b
 class KNNProbe(Callback):
     "kNN accuracy on un-augmented data, as a column of the progress table; training goes on as if nobody had looked"
-    order = Recorder.order+1 # the recorder has written its columns, and the others read them later
+    order,_only_train_loop = Recorder.order+1,True # the recorder has written its columns, and the others read them later; `summary` leaves it out
     def __init__(self,
         train_dl, # Labelled bank, un-augmented and normalised, as from `labelled_dls`
         test_dl, # Labelled queries
@@ -274,7 +284,7 @@ def linear_eval_learner(
 )->Learner:
     "A `Learner` of the linear evaluation of BYOL, appendix C.1: crops and flips, SGD with Nesterov momentum, no weight decay"
     dls,cbs,n = _supervised(dls, encoder, bs, scale)
-    opt = partial(OptimWrapper, opt=partial(torch.optim.SGD, momentum=.9, nesterov=True))
+    opt = partial(SparingOptimizer, opt=partial(torch.optim.SGD, momentum=.9, nesterov=True))
     return _learner(dls, LinearEval(encoder, n), cbs, dict(loss_func=CrossEntropyLossFlat(), opt_func=opt, lr=.2*bs/256, splitter=_head, metrics=accuracy), kwargs)
 
 # %% ../nbs/08_evaluate.ipynb #c070
@@ -347,6 +357,13 @@ def _with_few_labels(dls, share, seed):
     vars(few).update({k:v for k,v in vars(dls).items() if k not in vars(few)})
     return few
 
+def _tuned(dls, start, bs, n_epoch, lr, seed):
+    "Test accuracy of an encoder fine-tuned from `start`"
+    set_seed(seed)
+    learn = fine_tune_learner(dls, start, bs)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(n_epoch, lr)
+    return learn.final_record[-1]
+
 # %% ../nbs/08_evaluate.ipynb #c089
 def label_efficiency(
     encoder:nn.Module, # Pretrained
@@ -364,9 +381,6 @@ def label_efficiency(
         few = _with_few_labels(dls, share, seed)
         row = dict(share=share, images=len(few.train.dataset), linear=linear_probe(embed(encoder, few.train), test))
         for name,start in ('fine-tuned', encoder),('from scratch', untrained):
-            set_seed(seed)
-            learn = fine_tune_learner(few, start, bs)
-            with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(round(n_epoch*min(10, 1/share)), lr)
-            row[name] = learn.final_record[-1]
+            row[name] = _tuned(few, start, bs, round(n_epoch*min(10, 1/share)), lr, seed)
         rows.append(row)
     return pd.DataFrame(rows).set_index('share')

@@ -95,7 +95,6 @@ class Compiled(DuringFit):
     def __init__(self,
         **kwargs # Passed on to `torch.compile`
     ): self.kwargs = {'dynamic': False, **kwargs}
-
     def during(self):
         model = unwrap(self.model)
         self.parts = [model.encoder, model.projector, model.predictor, model.target] if isinstance(model, BYOL) else [model]

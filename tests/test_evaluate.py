@@ -1,12 +1,16 @@
 "Probes against a brute-force loop and scikit-learn, and the promise that looking at an encoder does not change it"
 import numpy as np, pytest, torch
+from fastai.callback.tracker import SaveModelCallback
 from hypothesis import given, strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from byol_fastai.all import (KNNProbe, LinearEval, TinyResNet, embed, fine_tune_learner, knn_predict, label_efficiency, labelled_dls, linear_probe)
-from byol_fastai.evaluate import compare_features, label_subset, linear_eval_learner
+from byol_fastai.data import ImageArray, plain_dl
+from byol_fastai.evaluate import compare_features, label_subset, linear_eval_learner, probe_every, suitable_k
 from conftest import Do, same, state, tiny_learner
+
+pytestmark = pytest.mark.filterwarnings('ignore:numpy.core is deprecated') # fastai loads what it saved
 
 def silently(learn): learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__=='ProgressCallback']); learn.logger = lambda row: None; return learn
 def dls(n=40, **kwargs): return labelled_dls('shapes', bs=16, n=n, size=16, **kwargs)
@@ -111,6 +115,45 @@ def test_the_knn_probe_can_look_only_now_and_then():
     learn.fit_byol(4)
     assert [e for e,_ in learn.knn_probe.values]==[0, 2, 3], 'the last epoch is always looked at'
 
+def test_epochs_without_a_look_hold_nan_and_save_the_best_all_the_same(tmp_path):
+    data = dls()
+    learn = tiny_learner(cbs=KNNProbe(data.train, data.valid, k=5, every=3), path=tmp_path)
+    learn.fit_byol(5, cbs=SaveModelCallback(monitor='knn'))
+    column = [o[list(learn.recorder.metric_names).index('knn')-1] for o in learn.recorder.values]
+    assert [o==o for o in column]==[True, False, False, True, True] and learn.knn_probe.value==column[-1]
+
+def test_a_look_that_fails_costs_the_training_nothing_and_says_why():
+    data = dls()
+    def no(*args): raise torch.cuda.OutOfMemoryError('out of memory.')
+    plain = tiny_learner()
+    plain.fit_byol(2)
+    learn = tiny_learner(cbs=(probe := KNNProbe(data.train, data.valid)))
+    probe.look = no
+    with pytest.warns(UserWarning, match='KNNProbe could not look at the encoder: out of memory') as told: learn.fit_byol(2)
+    assert len([o for o in told if 'KNNProbe' in str(o.message)])==1 and probe.values==[] and np.isnan(learn.final_record[-1])
+    assert same(state(plain.model), state(learn.model))
+
+def test_a_probe_looks_at_no_more_rows_than_it_may():
+    data = dls(n=60)
+    probe = KNNProbe(data.train, data.valid, max_rows=25)
+    assert len(probe.train_dl.dataset)==len(probe.test_dl.dataset)==25 and len(data.train.dataset)==60
+    assert probe.train_dl.bs==data.train.bs
+    again = KNNProbe(data.train, data.valid, max_rows=25)
+    assert torch.equal(embed(nn.Flatten(), probe.train_dl)[0], embed(nn.Flatten(), again.train_dl)[0])
+    assert len(embed(nn.Flatten(), probe.train_dl)[1].unique())>5, 'drawn, not the first'
+    with pytest.raises(ValueError, match='every=0'): KNNProbe(data.train, data.valid, every=0)
+
+@given(st.integers(1, 10**6), st.integers(0, 10**6), st.floats(.01, 1))
+def test_looks_cost_at_most_their_share(n_train, n, share):
+    every = probe_every(n_train, n, share)
+    assert every>=1 and n <= 8*share*n_train*every*(1+1e-6)
+    assert every==1 or n > 8*share*n_train*(every-1)*(1-1e-6), 'and not more seldom than needed'
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=400), st.integers(1, 300))
+def test_k_suits_the_classes(labels, k):
+    res = suitable_k(torch.tensor(labels), k)
+    assert 1<=res<=k and (res==1 or res<=len(labels)/len(set(labels)))
+
 # --- linear probes
 
 def test_the_linear_probe_is_scikit_learns_on_features_standardised_by_the_training_set():
@@ -184,3 +227,56 @@ def test_the_comparison_has_a_row_for_pixels_for_luck_and_for_byol():
     table = compare_features(TinyResNet(width=4), TinyResNet(width=4), dls(), k=5)
     assert list(table.index)==['raw pixels', 'random encoder', 'BYOL'] and list(table.columns)==['kNN', 'linear']
     assert table.stack().between(0, 1).all()
+
+def loaders(x, y, classes, bs=16):
+    from fastai.vision.all import DataLoaders
+    res = DataLoaders(*[plain_dl(ImageArray(x[i::2], y[i::2]), x.shape[-1], bs, 'cpu', classes=classes) for i in (0, 1)], device='cpu')
+    res.size,res.classes = x.shape[-1],classes
+    return res
+
+def test_raw_pixels_are_shrunk_and_rows_are_bounded():
+    x,y = torch.randint(0, 256, (120, 3, 64, 64), dtype=torch.uint8), torch.arange(120)//2%3
+    sizes = []
+    class Spy(TinyResNet):
+        def forward(self, x): sizes.append(len(x)); return super().forward(x)
+    import byol_fastai.evaluate as e
+    seen,probe = [],e.linear_probe
+    try:
+        e.linear_probe = lambda train, test: seen.append((tuple(train[0].shape), tuple(test[0].shape))) or .5
+        compare_features(Spy(width=4), TinyResNet(width=4), loaders(x, y, list('abc')), max_rows=40)
+    finally: e.linear_probe = probe
+    assert seen[0]==((40, 3*32*32), (40, 3*32*32)) and sum(sizes)==80 and max(sizes)<=16, 'each image goes through the encoder once, in batches of the loader'
+
+def test_a_probe_that_fails_leaves_nan_and_a_reason_and_the_others_their_numbers():
+    class Broken(nn.Module):
+        def forward(self, x): raise RuntimeError('CUDA out of memory')
+    class Infinite(nn.Module):
+        def forward(self, x): return x.flatten(1)/0
+    with pytest.warns(UserWarning) as told: table = compare_features(Infinite(), Broken(), dls(), k=5)
+    assert table.loc['raw pixels'].between(0, 1).all() and table.iloc[1:].isna().all().all()
+    failed = table.attrs['failed']
+    assert 'CUDA out of memory' in failed['random encoder'] and 'no finite numbers' in failed['BYOL'] and len(told)>=2
+
+def test_hundreds_of_tiny_classes_get_no_logistic_regression():
+    x,y = torch.randint(0, 256, (400, 3, 16, 16), dtype=torch.uint8), torch.arange(400)//2%150
+    with pytest.warns(UserWarning, match='too many and too small for a logistic regression'): table = compare_features(TinyResNet(width=4), TinyResNet(width=4), loaders(x, y, list(range(150))))
+    assert table.kNN.notna().all() and table.linear.isna().all()
+
+def test_the_linear_probe_says_what_it_cannot_do():
+    feats = torch.randn(20, 3)
+    with pytest.raises(ValueError, match='nothing to tell apart'): linear_probe((feats, torch.zeros(20)), (feats, torch.zeros(20)))
+    with pytest.raises(ValueError, match='no finite numbers'): linear_probe((feats/0, torch.arange(20)%2), (feats, torch.arange(20)%2))
+
+@pytest.mark.parametrize('make', [linear_eval_learner, fine_tune_learner])
+def test_training_images_too_are_evaluated_as_they_are(make):
+    "The loader of a supervised learner gives crops in training; get_preds over it must see what `plain_dl` gives"
+    data,encoder = dls(), TinyResNet(width=4)
+    learn = silently(make(data, encoder, bs=16))
+    preds,targs = learn.get_preds(ds_idx=0)
+    with torch.no_grad(): want = learn.model.eval()(torch.cat([b[0].as_subclass(torch.Tensor) for b in data.train]))
+    torch.testing.assert_close(torch.as_tensor(preds).as_subclass(torch.Tensor), want.softmax(1), rtol=1e-3, atol=1e-5)
+    assert torch.equal(targs.as_subclass(torch.Tensor), data.train.dataset.y.cpu())
+
+def test_a_supervised_learner_takes_what_a_learner_takes(tmp_path):
+    learn = silently(fine_tune_learner(dls(), TinyResNet(width=4), bs=16, path=tmp_path, metrics=[], cbs=Do(3), lr=.01, wd=.1))
+    assert learn.path==tmp_path and learn.lr==.01 and learn.wd==.1 and len(learn.metrics)==0 and any(type(o) is Do for o in learn.cbs)

@@ -1,10 +1,15 @@
 "The fast path: the same numbers as the plain one, fewer looks at the device, and nothing left behind"
 from collections import Counter
 import pytest, torch
-from fastai.vision.all import Callback, CancelFitException, ChannelsLast, ProgressCallback, Tensor, nn
+from fastai.vision.all import Callback, CancelFitException, ChannelsLast, CrossEntropyLossFlat, Learner, ProgressCallback, Tensor, nn
 from fastcore.test import test_close as close
-from byol_fastai.all import Compiled, CudnnBenchmark, DeviceLosses, byol_learner, byol_optimizer, byol_splitter, fast_callbacks
-from conftest import same, state, tiny_learner
+from byol_fastai.all import Compiled, byol_learner, byol_optimizer, byol_splitter
+from byol_fastai.fast import CudnnBenchmark, DeviceLosses, fast_callbacks
+from byol_fastai.data import byol_dls
+from byol_fastai.model import TinyResNet
+from conftest import Do, same, state, tiny_learner
+
+pytestmark = pytest.mark.filterwarnings('ignore:The .grad attribute of a Tensor that is not a leaf') # of torch.compile
 
 def everything(): return [DeviceLosses(), ChannelsLast(), CudnnBenchmark(), Compiled(backend='aot_eager')]
 
@@ -66,6 +71,7 @@ def looks(fast, n, monkeypatch):
 def test_no_batch_waits_for_the_device(monkeypatch):
     (slow,n),(slow2,n2) = (looks(False, o, monkeypatch) for o in (64, 128))
     assert slow2-slow >= n2-n, 'fastai looks at every loss'
+    monkeypatch.setattr('byol_fastai.augment.check_unit', lambda *args: None) # it reads every batch of a CPU, which waits for nothing, and of a GPU the first one only
     assert looks([DeviceLosses()], 128, monkeypatch)[0]==looks([DeviceLosses()], 64, monkeypatch)[0]
 
 class StopAt(Callback):
@@ -85,6 +91,30 @@ def test_a_fit_leaves_nothing_behind(stop):
     assert (learn.recorder.loss,learn.recorder.smooth_loss)==lent
     assert all(m._compiled_call_impl is None for m in learn.model.modules())
     assert all(not o.is_cuda for o in learn.recorder.losses) and len(learn.recorder.losses)==(2 if stop else len(learn.dls.train))
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), ValueError('an error')])
+def test_a_plain_learner_of_fastai_is_left_in_order_after_ctrl_c(error):
+    "fastai does not call `after_fit` then"
+    def stop(cb): raise error
+    dls = byol_dls('shapes', bs=8, n=48, size=16)
+    learn = Learner(dls, nn.Sequential(TinyResNet(width=4), nn.Linear(16, 10)), CrossEntropyLossFlat(), cbs=[DeviceLosses(), CudnnBenchmark(), Compiled(backend='eager'), Do(99, after_step=stop)])
+    lent = learn.recorder.loss,learn.recorder.smooth_loss
+    with learn.no_bar(), learn.no_logging(), pytest.raises(type(error)): learn.fit(1)
+    assert not torch.backends.cudnn.benchmark and lent==(learn.recorder.loss, learn.recorder.smooth_loss) and '_do_epoch' not in vars(learn)
+    assert all(m._compiled_call_impl is None for m in learn.model.modules()) and 'after_batch' not in vars(learn.progress)
+
+def test_the_smoothed_loss_goes_on_from_where_it_was_put():
+    "A checkpoint puts it back before the first new epoch"
+    def restore(cb): cb.recorder.smooth_loss.count,cb.recorder.smooth_loss.val = 50, torch.tensor(3.)
+    a,b = (fitted(fast, 1, cbs=Do(75, before_epoch=restore)) for fast in ([], [DeviceLosses()]))
+    assert torch.equal(torch.stack(a.recorder.losses), torch.stack(b.recorder.losses)) and a.recorder.losses[0]>1.5
+
+def test_validating_in_the_middle_of_a_fit_gives_nothing_back_too_early():
+    seen = []
+    learn = tiny_learner(fast=[CudnnBenchmark()])
+    learn.add_cb(Do(40, after_train=lambda cb: cb.learn.validate(), before_batch=lambda cb: cb.training and seen.append(torch.backends.cudnn.benchmark)))
+    learn.fit_byol(2)
+    assert all(seen) and not torch.backends.cudnn.benchmark
 
 def test_the_views_keep_batch_statistics_of_their_own():
     learn,seen = tiny_learner(fast=True),[]
