@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from fastai.vision.all import *
 from .data import MEAN, STD
 from .errors import UserError, UserTypeError, UserValueError
+from .scale import apart
 
 # %% ../nbs/02_views.ipynb #c025
 class _Sized:
@@ -319,4 +320,4 @@ class TwoViews(Callback):
     def before_batch(self):
         x = self.xb[0]
         make = make_with_care if self.iter==0 else lambda view, x: view(x)   # once in a pass, the CPU may wait for the GPU
-        self.learn.xb = make(self.view1, x),make(self.view2, x)
+        with apart(): self.learn.xb = make(self.view1, x),make(self.view2, x)   # of several processes, each draws its own
