@@ -1,5 +1,5 @@
 "Where names lead: symbols in backticks to the reference or to the project they come from, terms to the glossary, papers to arXiv."
-import inspect, pkgutil, re
+import ast, inspect, pkgutil, re
 from functools import cache
 from importlib import import_module
 from types import SimpleNamespace
@@ -25,6 +25,13 @@ def lesson_of(module: str):
     "The notebook that exports `module`"
     return next(p for p in sorted((ROOT/'nbs').glob('*.ipynb')) if re.search(rf'#\| default_exp {module}\b', p.read_text(encoding='utf-8')))
 
+@cache
+def makes(module: str) -> set:
+    "The names that `module` defines itself, and does not only pass on"
+    top = ast.parse((ROOT/'byol_fastai'/f'{module}.py').read_text(encoding='utf-8')).body
+    assigned = [n.id for o in top for t in getattr(o, 'targets', ()) for n in ast.walk(t) if isinstance(n, ast.Name)]
+    return {*assigned, *(o.name for o in top if isinstance(o, (ast.FunctionDef, ast.ClassDef)))}
+
 def patched(module: str) -> list:
     "Methods that `module` adds to the classes of others, as `Class.method`"
     mod = import_module(f'byol_fastai.{module}')
@@ -38,7 +45,7 @@ def public() -> dict:
     found = {}
     for m in modules():
         mod = import_module(f'byol_fastai.{m}')
-        for name in (*mod.__all__, *patched(m)):
+        for name in (*(o for o in mod.__all__ if o in makes(m)), *patched(m)):
             obj = mod
             for part in name.split('.'): obj = inspect.getattr_static(obj, part)
             found[name] = SimpleNamespace(module=m, name=name, obj=obj, full=f'byol_fastai.{m}.{name}')
