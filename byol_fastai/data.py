@@ -77,11 +77,12 @@ def _our_limit():
             n['readers'] -= 1
             if not n['readers']: Image.MAX_IMAGE_PIXELS = n['limit'] or None
 
+# %% ../nbs/w1b_images.ipynb #c014
 def _check_pixels(im, path, max_pixels):
     n,limit = im.size[0]*im.size[1],max_pixels or MAX_PIXELS
     if n>limit: raise UserValueError(f"{path} has {n:,} pixels, and at most {limit:,} are read. If you trust it, give a larger max_pixels (--max-pixels), or make the image smaller.")
 
-# %% ../nbs/w1b_images.ipynb #c015
+# %% ../nbs/w1b_images.ipynb #c016
 NOTES = dict(pages='{} more than one page or frame: the first is used', alpha='{} transparency: laid on white',
     deep='{} more than 8 bits: each is scaled from its own darkest to its own brightest value', long=f'{{}} a side more than {ASPECT} times the other: the middle is used')
 
@@ -95,7 +96,7 @@ def image_notes(im):
     held = dict(pages=_has_pages(im), alpha=has_alpha(im), deep=is_deep(im), long=max(w, h)>ASPECT*min(w, h))
     return [k for k,v in held.items() if v]
 
-# %% ../nbs/w1b_images.ipynb #c016
+# %% ../nbs/w1b_images.ipynb #c017
 def _shrink(im, path, size, max_pixels):
     "The open image as uint8 [3,h,w]"
     box,to = stored_shape(*im.size, size)
@@ -109,7 +110,7 @@ def _shrink(im, path, size, max_pixels):
     if turned is not None: im = im.transpose(Image.Transpose(turned))
     return torch.from_numpy(np.array(im)).permute(2, 0, 1).contiguous()
 
-# %% ../nbs/w1b_images.ipynb #c017
+# %% ../nbs/w1b_images.ipynb #c018
 def _read(path, size, max_pixels=None):
     "Image and notes"
     with _our_limit(), Image.open(path) as im: return _shrink(im, path, size, max_pixels),image_notes(im)
@@ -122,7 +123,7 @@ def read_image(
     "The whole image at `path`, upright, as large as views of `size` need it (see `stored_shape`)"
     return _read(path, size, max_pixels)[0]
 
-# %% ../nbs/w1b_images.ipynb #c020
+# %% ../nbs/w1b_images.ipynb #c021
 def stack_images(
     images:list, # uint8 [C,h,w]
 )->TensorImage: # [B,C,H,W]; where the shapes differ with `.sizes`, int64 [B,2], the height and width of each
@@ -136,7 +137,7 @@ def stack_images(
     res.sizes = torch.tensor(sizes)
     return res
 
-# %% ../nbs/w1b_images.ipynb #c023
+# %% ../nbs/w1b_images.ipynb #c024
 class ImageArray:
     "Images in memory, uint8 [N,C,H,W] or a list of [C,h,w], and their labels, int64 [N]; -1 where there is none"
     def __init__(self,
@@ -155,7 +156,7 @@ class ImageArray:
     def items(self): return list(zip(self.x, self.y.tolist()))
     def new_empty(self): return ImageArray([], self.y.new_empty(0)) if isinstance(self.x, list) else ImageArray(self.x.new_empty(0, *self.x.shape[1:]), self.y.new_empty(0))
 
-# %% ../nbs/w1b_images.ipynb #c026
+# %% ../nbs/w1b_images.ipynb #c027
 class ImageFiles:
     "Image files, read one at a time as uint8 [3,h,w], and their labels; a file that cannot be read is replaced by the next that can"
     def __init__(self,
@@ -174,7 +175,7 @@ class ImageFiles:
             if not self.bad[j] and (x := self.read(j)) is not None: return TensorImage(x),torch.tensor(self.labels[j])
         raise UserValueError(f"None of the {len(self)} image files can be read any more, {self.files[i]} for one: are they still there?")
 
-# %% ../nbs/w1b_images.ipynb #c027
+# %% ../nbs/w1b_images.ipynb #c028
 @patch
 def read(self:ImageFiles, i:int)->Tensor|None:
     "The image in file `i`; `None`, and a warning, where it cannot be read"
@@ -192,7 +193,7 @@ def items(self:ImageFiles)->list: return list(zip(self.files, self.labels))
 @patch
 def new_empty(self:ImageFiles)->ImageFiles: return self.subset([])
 
-# %% ../nbs/w1b_images.ipynb #c031
+# %% ../nbs/w1b_images.ipynb #c032
 def _try_all(files, read):
     "Call `read(i)` for each of the `files`, in threads; its results, `None` where it failed, and a warning that names those"
     def attempt(i):
@@ -212,7 +213,7 @@ def _pack(images):
     for i in range(len(images)): x[i],images[i] = images[i],None
     return x
 
-# %% ../nbs/w1b_images.ipynb #c032
+# %% ../nbs/w1b_images.ipynb #c033
 @patch
 def in_memory(self:ImageFiles, notes:Counter|None=None)->ImageArray: # The images that can be read
     "Read all of them; those that cannot be read are named in a warning and left out. `notes` counts what is remarkable"
@@ -230,7 +231,7 @@ def openable(self:ImageFiles, notes:Counter|None=None)->ImageFiles: # Those that
     if notes is not None: notes.update(n for o in done if o is not None for n in o); notes['bad'] += sum(o is None for o in done)
     return self.subset([i for i,o in enumerate(done) if o is not None])
 
-# %% ../nbs/w1b_images.ipynb #c035
+# %% ../nbs/w1b_images.ipynb #c036
 MEAN,STD = map(tuple, imagenet_stats) # of ImageNet, which pretrained weights expect
 
 def channel_stats(
@@ -247,7 +248,7 @@ def channel_stats(
         return o
     return one('mean', mean),one('std', std)
 
-# %% ../nbs/w1b_images.ipynb #c036
+# %% ../nbs/w1b_images.ipynb #c037
 def denormalise(
     x:Tensor, # Normalised images [B,C,H,W]
     mean=MEAN, # As they were normalised with
@@ -257,7 +258,7 @@ def denormalise(
     m,s = (x.new_tensor(o).view(-1, 1, 1) for o in channel_stats(mean, std, x.shape[-3]))
     return x*s + m
 
-# %% ../nbs/w1b_images.ipynb #c039
+# %% ../nbs/w1b_images.ipynb #c040
 class ToUnit(Transform):
     "uint8 [B,C,H,W] -> float in [0,1]; keeps `x.sizes`"
     def encodes(self, x:TensorImage):
@@ -275,7 +276,7 @@ def _middle(x, size):
     top,left = (h-size)//2,(w-size)//2
     return x[...,top:top+size,left:left+size]
 
-# %% ../nbs/w1b_images.ipynb #c040
+# %% ../nbs/w1b_images.ipynb #c041
 class Middle(Transform):
     "The middle of each image in [0,1]: [B,C,H,W], padded ones with `x.sizes` -> [B,C,size,size]"
     def __init__(self,
@@ -286,7 +287,7 @@ class Middle(Transform):
         images = [x] if sizes is None else [o[None,:,:h,:w] for o,(h,w) in zip(x, sizes.tolist())]
         return TensorImage(torch.cat([_middle(o, self.size) for o in images]))
 
-# %% ../nbs/w1b_images.ipynb #c043
+# %% ../nbs/w1b_images.ipynb #c044
 def as_image(
     item, # Path, PIL image, uint8 array [H,W] or [H,W,C], or uint8 tensor [C,h,w]
     size:int|None=None, # As in `read_image`
@@ -299,7 +300,7 @@ def as_image(
     if not isinstance(item, Image.Image): raise UserTypeError(f"A {type(item).__name__} is no image: give a path, a PIL image, an array [H,W,3] or a tensor [3,H,W] of bytes.")
     return _shrink(item.copy(), 'The image', size, max_pixels)
 
-# %% ../nbs/w1b_images.ipynb #c044
+# %% ../nbs/w1b_images.ipynb #c045
 class ImageItems:
     "A list of whatever shows an image (see `as_image`), each alone or with its label"
     def __init__(self, items, size=None): self.samples,self.size,self.labelled = list(items),size,all(isinstance(o, tuple) for o in items)
@@ -311,7 +312,7 @@ class ImageItems:
     def items(self): return self.samples
     def new_empty(self): return ImageItems([], self.size)
 
-# %% ../nbs/w1b_images.ipynb #c045
+# %% ../nbs/w1b_images.ipynb #c046
 class ImageDL(TfmdDL):
     "Batches `(x, y)` on `device`: cut out of an `ImageArray` in one go, or read from `ImageFiles` by workers"
     def __init__(self,
@@ -332,7 +333,7 @@ class ImageDL(TfmdDL):
         if isinstance(dataset, ImageArray): dataset = dataset.to(device)
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers if isinstance(dataset, ImageFiles) else 0, device=device, **kwargs)
 
-# %% ../nbs/w1b_images.ipynb #c046
+# %% ../nbs/w1b_images.ipynb #c047
 @patch
 def new(self:ImageDL, dataset=None, cls=None, rm_type_tfms=None, with_labels=False, process=True, **kwargs):
     "Another loader like it"
@@ -347,7 +348,7 @@ def create_batches(self:ImageDL, samps):
 @patch
 def create_batch(self:ImageDL, b): return (stack_images([o[0] for o in b]),*[torch.stack(o) for o in list(zip(*b))[1:]])
 
-# %% ../nbs/w1b_images.ipynb #c047
+# %% ../nbs/w1b_images.ipynb #c048
 @patch
 def __iter__(self:ImageDL):
     try: yield from super(ImageDL, self).__iter__()
@@ -356,14 +357,14 @@ def __iter__(self:ImageDL):
         raise UserRuntimeError(f"A process that reads images has died ({str(e).splitlines()[0]}). Mostly memory is short, or shared memory (in Docker: --shm-size). "
             "Read with fewer of them: workers=0, or --workers 0.") from e
 
-# %% ../nbs/w1b_images.ipynb #c051
+# %% ../nbs/w1b_images.ipynb #c052
 @patch
 def class_name(self:ImageDL, label:int)->str:
     "The name of a class; the number where classes have no names, nothing where there is no label"
     return '' if int(label)<0 else str(self.classes[int(label)]) if self.classes else str(int(label))
 
 @patch(as_prop=True)
-def vocab(self:ImageDL): return self.classes
+def vocab(self:ImageDL): return CategoryMap(self.classes, sort=False) if self.classes else None
 
 @patch(as_prop=True)
 def items(self:ImageDL): return self.dataset.items()
@@ -374,7 +375,7 @@ def images(self:ImageDL, x, n=9):
     sizes,x = getattr(x, 'sizes', None),self.after_batch.decode((TensorImage(x[:n]),))[0].as_subclass(Tensor).cpu().clamp(0, 1)
     return [TensorImage(o if sizes is None else o[:,:sizes[i,0],:sizes[i,1]]) for i,o in enumerate(x)]
 
-# %% ../nbs/w1b_images.ipynb #c052
+# %% ../nbs/w1b_images.ipynb #c053
 @patch
 def show_batch(self:ImageDL,
     b:tuple|None=None, # A batch `(x, y)` of this loader; by default the next one
@@ -395,7 +396,7 @@ def show_results(self:ImageDL, b, preds, max_n:int=9, **kwargs):
     "The first images of a batch, each under its label and what was predicted"
     self.show_batch(b, max_n, titles=[f'{self.class_name(t)} / {self.class_name(p)}' for t,p in zip(b[1][:max_n], preds)], **kwargs)
 
-# %% ../nbs/w1b_images.ipynb #c053
+# %% ../nbs/w1b_images.ipynb #c054
 @patch
 def decode_batch(self:ImageDL, b, max_n:int=9, full:bool=True):
     "Images in [0,1] and names of classes"
@@ -407,7 +408,7 @@ def _pre_show_batch(self:ImageDL, b, max_n:int=9):
     samples = L((o, Category(n)) for o,n in self.decode_batch(b, max_n))
     return TensorImage(torch.stack([o for o,_ in samples])),TensorCategory(b[1]),samples
 
-# %% ../nbs/w1b_images.ipynb #c056
+# %% ../nbs/w1b_images.ipynb #c057
 def plain_dl(
     dataset, # `ImageArray` or `ImageFiles`
     size:int, # Side of what the encoder sees, pixels
@@ -421,7 +422,7 @@ def plain_dl(
     after = [ToUnit(), Middle(size), Normalize.from_stats(mean, std, cuda=False)]
     return ImageDL(dataset, bs, device=device, after_batch=after, size=size, mean=mean, std=std, **kwargs)
 
-# %% ../nbs/w1b_images.ipynb #c059
+# %% ../nbs/w1b_images.ipynb #c060
 SOURCES = dict(shapes=32, cifar10=32, imagenette=128, pets=128) # the named sources, and the size of their views
 
 def _download(name, url):
@@ -442,7 +443,7 @@ def _find_source(source):
     near = difflib.get_close_matches(str(source).lower(), SOURCES, 1)
     raise UserValueError(f"Data source {str(source)!r} is neither a known name ({', '.join(SOURCES)}) nor a folder" + (f"; did you mean {near[0]!r}?" if near else " that exists."))
 
-# %% ../nbs/w1b_images.ipynb #c062
+# %% ../nbs/w1b_images.ipynb #c063
 @dataclass
 class ImageSource:
     "Images to pretrain on, images kept apart from them, and what is known about both"
@@ -457,15 +458,13 @@ class ImageSource:
     found:list=field(default_factory=list) # Sentences: what was found, what was left out and why
     fingerprint:dict=field(default_factory=dict) # What identifies the images (see `files.fingerprint`)
 
-    def __str__(self): return str(self.name)
-
     @property
     def labelled(self)->ImageArray|ImageFiles|None:
         "The part of `train` that has labels"
         idxs = (self.train.y>=0).nonzero().flatten().tolist() if len(self.classes)>1 else []
         return None if not idxs else self.train if len(idxs)==len(self.train) else self.train.subset(idxs)
 
-# %% ../nbs/w1b_images.ipynb #c064
+# %% ../nbs/w1b_images.ipynb #c065
 def _load_files(images, idxs, size, n, memory_gb, max_pixels, notes):
     "At most `n` of the images at the places `idxs`: in memory where they fit into `memory_gb`, else still on disk; `None` where there are none"
     if not idxs: return None
@@ -485,14 +484,14 @@ def _load_folder(source, size, n, labels, memory_gb, stats, max_pixels):
     train,test = (_load_files(images, o, size, n, memory_gb, max_pixels, notes) for o in (images.train, images.test))
     return ImageSource(source, size, train, test, images.classes, Path(root), *stats, images.found+_notes_said(notes), fingerprint(images))
 
-# %% ../nbs/w1b_images.ipynb #c065
+# %% ../nbs/w1b_images.ipynb #c066
 def _load_shapes(size, n, stats):
     train,test = make_shapes(n or 5000, size),make_shapes(min(n or 2000, 2000), size, seed=1)
     found = [f"{len(train[0]):,} embedded shapes in {len(SHAPES)} classes to train on, {len(test[0]):,} others to test on."]
     digest = hashlib.sha256(train[0].numpy().tobytes()).hexdigest()[:32]
     return ImageSource('shapes', size, ImageArray(*train), ImageArray(*test), SHAPES, None, *stats, found, dict(count=len(train[0]), hash=digest))
 
-# %% ../nbs/w1b_images.ipynb #c066
+# %% ../nbs/w1b_images.ipynb #c067
 def load_source(
     source:str|Path|ImageSource='shapes', # `'shapes'`, `'cifar10'`, `'imagenette'`, `'pets'` or a folder of images; what is loaded already is given back
     size:int|None=None, # Side of a view, pixels; by default 32 for the small sources and 128 for the others
@@ -511,21 +510,27 @@ def load_source(
     stats = channel_stats(MEAN if mean is None else mean, STD if std is None else std, 3)
     if str(source)!='shapes': return _load_folder(str(source), size, n, labels, memory_gb, stats, max_pixels)
     src = _load_shapes(size, n, stats)
-    if labels=='none': src = dataclasses.replace(src, classes=[''], test=None)
-    return src
+    return dataclasses.replace(src, classes=[''], test=None) if labels=='none' else src
 
-# %% ../nbs/w1b_images.ipynb #c070
+# %% ../nbs/w1b_images.ipynb #c071
 def _loaders(src, train, test, device):
     "The two as `DataLoaders` that know where their images come from"
     dls = DataLoaders(train, test, device=torch.device(device or default_device()))
     dls.source,dls.size,dls.classes,dls.mean,dls.std = src,src.size,src.classes,src.mean,src.std
     return dls
 
-def _check_batches(valid_pct, bs):
+def _split_at_random(dataset, n, valid_pct, bs, seed):
+    "At most `n` images of a data set, as those to train on and a share for the validation loss"
+    idxs = np.random.default_rng(seed).permutation(len(dataset)).tolist()[:n]
+    n_valid = round(valid_pct*len(idxs))
+    if bs>len(idxs)-n_valid: raise UserValueError(f"bs={bs} is larger than the {len(idxs)-n_valid} images to train on: give a smaller batch or more images.")
+    return dataset.subset(idxs[n_valid:]),dataset.subset(idxs[:n_valid])
+
+def _check_shares(valid_pct, bs):
     if not 0<=valid_pct<1: raise UserValueError(f"valid_pct={valid_pct} is a share: give a number from 0 to below 1.")
     if bs<2: raise UserValueError(f"bs={bs} is too small: batch normalisation needs at least two images in a batch.")
 
-# %% ../nbs/w1b_images.ipynb #c071
+# %% ../nbs/w1b_images.ipynb #c072
 def byol_dls(
     source:str|Path|ImageSource='shapes', # `'shapes'`, `'cifar10'`, `'imagenette'`, `'pets'`, a folder of images (any depth, no labels needed), or what `load_source` gives
     bs:int=256, # Images in a batch
@@ -538,23 +543,21 @@ def byol_dls(
     **kwargs # Passed on to `load_source`
 )->DataLoaders: # Batches `(x, y)`: `x` TensorImage [B,3,H,W] in [0,1], with `x.sizes` where shapes differ; `y` int64 [B], -1 without a label
     "Clean, whole images to pretrain on; the views are made from whole batches later"
-    _check_batches(valid_pct, bs)
+    _check_shares(valid_pct, bs)
     src = load_source(source, size, n, **kwargs)
-    idxs = np.random.default_rng(seed).permutation(len(src.train)).tolist()[:n]
-    n_valid = round(valid_pct*len(idxs))
-    if bs>len(idxs)-n_valid: raise UserValueError(f"bs={bs} is larger than the {len(idxs)-n_valid} images to train on: give a smaller batch or more images.")
+    train,valid = _split_at_random(src.train, n, valid_pct, bs, seed)
     dl = partial(ImageDL, bs=bs, device=device, after_batch=ToUnit(), num_workers=workers, classes=src.classes, size=src.size, mean=src.mean, std=src.std)
-    dls = _loaders(src, dl(src.train.subset(idxs[n_valid:]), shuffle=True, drop_last=True), dl(src.train.subset(idxs[:n_valid])), device)
+    dls = _loaders(src, dl(train, shuffle=True, drop_last=True), dl(valid), device)
     dls.train.rng.seed(seed)
     return dls
 
-# %% ../nbs/w1b_images.ipynb #c074
+# %% ../nbs/w1b_images.ipynb #c075
 def _at_most(dataset, rows):
     "At most so many images of a data set, the same ones each time"
     if rows is None or len(dataset)<=rows: return dataset
     return dataset.subset(random.Random(0).sample(range(len(dataset)), rows))
 
-# %% ../nbs/w1b_images.ipynb #c075
+# %% ../nbs/w1b_images.ipynb #c076
 def labelled_dls(
     source:str|Path|ImageSource='shapes', # As in `byol_dls`
     bs:int=256, # Images in a batch
@@ -567,8 +570,8 @@ def labelled_dls(
 )->DataLoaders: # `train` and `valid`, the latter with the test images: normalised `x` [B,3,size,size] and labels [B], in the same order every pass
     "Labelled images for the probes: not augmented, normalised as the views are; the test images are never among those of `byol_dls`"
     src = load_source(source, size, n, **kwargs)
-    if len(src.classes)<2 or src.labelled is None: raise UserValueError(f"The images in {src} have no labels: put those of each class into a folder of its own.")
-    if src.test is None: raise UserValueError(f"None of the {len(src.train)} images in {src} is kept apart for testing: add more, or put some into a folder named test beside one named train.")
+    if len(src.classes)<2 or src.labelled is None: raise UserValueError(f"The images in {src.name} have no labels: put those of each class into a folder of its own.")
+    if src.test is None: raise UserValueError(f"None of the {len(src.train)} images in {src.name} is kept apart for testing: add more, or put some into a folder named test beside one named train.")
     rows = min((o for o in (n, max_rows) if o is not None), default=None)
     dl = partial(plain_dl, size=src.size, bs=bs, device=device, mean=src.mean, std=src.std, classes=src.classes, num_workers=workers)
     return _loaders(src, *[dl(_at_most(o, rows)) for o in (src.labelled, src.test)], device)

@@ -158,7 +158,7 @@ def find_masks(
     names:list, # Paths of images
 )->dict: # By folder, or by folder and `*_mask` and the like: the places in `names` of what are masks
     "Images that look like masks, annotations or thumbnails of others"
-    inside,others,marked = defaultdict(list),{},{}
+    inside,marked = defaultdict(list),{}
     for i,o in enumerate(names):
         if m := _mask_folder(o): inside[m].append(i)
         elif MASK_NAME.search(_stem(o)): marked[o[:o.rfind('/')+1]+MASK_NAME.sub('', _stem(o))] = i
@@ -351,6 +351,7 @@ def fingerprint(
         folders[name.rpartition('/')[0].partition('/')[0].encode('utf-8', 'replace').decode()] += 1
     return dict(count=len(images.names), bytes=sum(images.bytes), hash=digest.hexdigest()[:32], folders=dict(folders) if len(folders)<=100 else {})
 
+# %% ../nbs/w1_files.ipynb #c068
 def differences(
     old:dict, # A fingerprint
     new:dict, # Another
