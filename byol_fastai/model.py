@@ -6,11 +6,10 @@ Docs: https://byol-fastai.github.io/byol_fastai/model.html.md"""
 
 # %% auto #0
 __all__ = ['has_big_stem', 'small_stem', 'TinyResNet', 'unwrap', 'create_encoder', 'check_encoder', 'wants_adamw', 'MLPHead',
-           'draw_byol', 'NetworkPair', 'BYOL']
+           'NetworkPair', 'BYOL']
 
 # %% ../nbs/03_model.ipynb #c003
 from copy import deepcopy
-from itertools import pairwise
 import difflib, inspect
 from fastai.vision.all import *
 from .errors import UserError, UserRuntimeError, UserTypeError, UserValueError
@@ -241,41 +240,6 @@ class MLPHead(nn.Sequential):
         n_hidden:int, # Width of the hidden layer (paper: 4096)
         n_out:int, # Length of the output (paper: 256)
     ): super().__init__(nn.Linear(n_in, n_hidden), nn.BatchNorm1d(n_hidden), nn.ReLU(inplace=True), nn.Linear(n_hidden, n_out))
-
-# %% ../nbs/03_model.ipynb #n1
-def _boxes(ax, places):
-    "Boxes by name, from `name: (x, y, text, colour)`"
-    look = lambda colour: dict(boxstyle='round,pad=.5', fc=colour+'26', ec=colour, lw=1.8)
-    return {k: ax.text(x, y, text, ha='center', va='center', fontsize=12, bbox=look(c)) for k,(x,y,text,c) in places.items()}
-
-def _arrow(start, end, text='', colour='#777777', shift=(0, .22), **kwargs):
-    "An arrow from box to box, with words beside its middle"
-    ax,a,b = start.axes,np.array(start.get_position()),np.array(end.get_position())
-    ends = dict(patchA=start.get_bbox_patch(), patchB=end.get_bbox_patch(), shrinkA=2, shrinkB=2)
-    ax.annotate('', b, a, arrowprops=dict(arrowstyle='-|>', mutation_scale=15, color=colour, lw=1.8, **ends, **kwargs))
-    ax.text(*((a+b)/2+shift), text, ha='center', va='center', fontsize=11, color=colour)
-
-# %% ../nbs/03_model.ipynb #n2
-def draw_byol(
-    figsize:tuple=(10, 3.6), # Width and height of the picture, inches
-)->plt.Figure:
-    "BYOL in one picture: two views, two networks, where the gradient flows and where it stops, and how the target follows"
-    grey,blue,orange,red = '#777777',*(COLOURS[o] for o in ('blue', 'orange', 'red'))
-    fig,ax = plt.subplots(figsize=figsize, dpi=140, layout='constrained')
-    ax.set(xlim=(-.6, 11.5), ylim=(-.5, 3.25)); ax.axis('off')
-    b = _boxes(ax, dict(x=(0, 1.2, 'image', grey), loss=(11, 1.2, 'loss', red), q1=(8.7, 2.2, 'predictor', blue),
-        v1=(1.8, 2.2, 'view 1', grey), f1=(3.9, 2.2, 'encoder', blue), g1=(6.3, 2.2, 'projector', blue),
-        v2=(1.8, .2, 'view 2', grey), f2=(3.9, .2, 'encoder', orange), g2=(6.3, .2, 'projector', orange)))
-    says = dict(g1='$z_1$', q1='$p_1$', g2='$z_2$')
-    for path in 'x v1 f1 g1 q1 loss','x v2 f2 g2 loss':
-        for o,to in pairwise(path.split()): _arrow(b[o], b[to], says.get(o, ''), shift=(0, .25))
-    for o,to in pairwise('loss q1 g1 f1'.split()): _arrow(b[o], b[to], '', red, linestyle='--', connectionstyle='arc3,rad=.45')
-    for o in 'fg': _arrow(b[o+'1'], b[o+'2'], 'EMA', orange, (.4, 0), linestyle=':')
-    words = dict(ha='center', va='center', weight='bold')
-    for x,y,text,colour in (1.8, 2.85, 'online network', blue),(1.8, -.4, 'target network', orange),(8.7, 2.95, 'gradient', red),(9.9, .3, 'no gradient', red):
-        ax.text(x, y, text, color=colour, fontsize=12, **words)
-    ax.text(9.6, .9, '//', color=red, fontsize=20, **words)
-    return fig
 
 # %% ../nbs/03_model.ipynb #m15
 class _KeepsProjections(nn.Module):

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .errors import UserRuntimeError, UserTypeError, UserValueError
 from .model import unwrap
 
-# %% ../nbs/15_scale.ipynb #c012
+# %% ../nbs/15_scale.ipynb #c013
 def start_process()->int: # Number of this process, from 0
     "Join the other processes that torchrun or accelerate started, and take this one's GPU; call it before anything is put on a device"
     if num_distrib()<=1: return 0
@@ -24,7 +24,7 @@ def start_process()->int: # Number of this process, from 0
     if not dist.is_initialized(): dist.init_process_group('nccl' if gpu else 'gloo')
     return rank_distrib()
 
-# %% ../nbs/15_scale.ipynb #c015
+# %% ../nbs/15_scale.ipynb #c016
 class Share:
     "The part of each pass of a loader that is this process's"
     def __init__(self,
@@ -45,7 +45,7 @@ class Share:
         dist.broadcast(order, 0)
         return self.part(order.tolist())
 
-# %% ../nbs/15_scale.ipynb #c018
+# %% ../nbs/15_scale.ipynb #c019
 def _shared(dl, rank, world):
     "A loader of this process's share"
     if not isinstance(dl, DataLoader) or not dl.bs or dl.n is None:
@@ -55,7 +55,7 @@ def _shared(dl, rank, world):
     res.n = len(share.part(list(range(dl.n))))
     return res
 
-# %% ../nbs/15_scale.ipynb #c020
+# %% ../nbs/15_scale.ipynb #c021
 @contextmanager
 def apart():
     "Inside the block random numbers are this process's own, where there are several; afterwards all processes go on with the same stream"
@@ -64,7 +64,7 @@ def apart():
         seed = int(torch.randint(2**31, ()))
         with no_random(seed*num_distrib()+rank_distrib(), reproducible=False): yield
 
-# %% ../nbs/15_scale.ipynb #c023
+# %% ../nbs/15_scale.ipynb #c024
 class AverageBuffers(Callback):
     "The mean over all processes of what the networks have measured, such as BatchNorm's statistics, after each epoch of training and at the end"
     order = TrainEvalCallback.order+1
@@ -76,7 +76,7 @@ class AverageBuffers(Callback):
     def after_train(self): self.average()
     def after_fit(self): self.average()
 
-# %% ../nbs/15_scale.ipynb #c025
+# %% ../nbs/15_scale.ipynb #c026
 def _wrapped(model, device, sync_bn, kwargs):
     "`model` on this process's device, in a wrapper that averages gradients"
     model = unwrap(model).to(device)
@@ -85,7 +85,7 @@ def _wrapped(model, device, sync_bn, kwargs):
     if sync_bn: model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     return DistributedDataParallel(model, device_ids=[device.index] if device.type=='cuda' else None, broadcast_buffers=False, **kwargs)
 
-# %% ../nbs/15_scale.ipynb #c026
+# %% ../nbs/15_scale.ipynb #c027
 def _share_out(learn, sync_bn, kwargs):
     "Wrap the model, cut the loaders, and let only process 0 speak"
     rank,world = rank_distrib(),num_distrib()
@@ -96,7 +96,7 @@ def _share_out(learn, sync_bn, kwargs):
     learn.add_cb(AverageBuffers())
     if rank: learn.logger = noop
 
-# %% ../nbs/15_scale.ipynb #c027
+# %% ../nbs/15_scale.ipynb #c028
 @contextmanager
 def distributed(
     learn:Learner, # Made alike in every process

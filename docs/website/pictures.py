@@ -3,8 +3,8 @@ from pathlib import Path
 import matplotlib
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
-from byol_fastai.course import COLOURS
-from byol_fastai.model import draw_byol
+from byol_fastai.pictures import COLOURS, draw_byol
+from byol_fastai.pictures import draw_byol
 from .project import settings
 
 def social(path: Path):
