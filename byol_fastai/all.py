@@ -24,7 +24,11 @@ from .fast import Compiled
 from .learner import byol_learner, byol_optimizer, byol_splitter, CPUMixedPrecision
 from .evaluate import accuracy_of, compare_features, embed, fine_tune_learner, knn_predict, KNNProbe, label_efficiency, linear_eval_learner
 from .evaluate import linear_probe, LinearEval
-from .runs import Checkpoint, load_encoder, plot_history, plot_neighbours, plot_views, pretrain, run_config, RunConfig, save_encoder
+from .pictures import plot_history, plot_neighbours, plot_views
+from .saving import Checkpoint, load_encoder, save_encoder
+from .config import run_config, RunConfig
+from .runs import pretrain
+from .scale import distributed
 from .cli import byol_evaluate, byol_pretrain
 
 __all__ = [o for o in globals() if not o.startswith('_')]

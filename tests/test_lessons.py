@@ -93,11 +93,13 @@ def worked(tmp_path_factory):
         subprocess.run([Path(sysconfig.get_path('scripts'))/command], cwd=copy, check=True, capture_output=True)
     return copy
 
+@pytest.mark.xdist_group('nbdev')
 def test_the_library_is_what_the_notebooks_export(worked):
     def modules(root): return {o.name: o.read_text() for o in (root/'byol_fastai').glob('*.py') if o.name!='_modidx.py'}
     made,here = modules(worked), modules(ROOT)
     assert sorted(made)==sorted(here), 'every module comes from a notebook'
     assert [k for k in here if made[k]!=here[k]]==[], 'run nbdev-export'
 
+@pytest.mark.xdist_group('nbdev')
 @every
 def test_it_is_clean(path, worked): assert (worked/'nbs'/path.name).read_bytes()==path.read_bytes(), 'run nbdev-clean'

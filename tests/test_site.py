@@ -8,6 +8,7 @@ import byol_fastai.all
 from byol_fastai._modidx import d as index
 from conftest import ROOT, tool as docs
 
+pytestmark = pytest.mark.xdist_group('site') # one worker builds it, for all that look at it
 FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 OUR_SITE = f"{index['settings']['doc_host']}{index['settings']['doc_baseurl']}/"
 
