@@ -192,7 +192,7 @@ def test_low_values_do_not_count_while_the_learning_rate_is_warmed_up():
 
 def test_the_guard_keeps_out_of_the_search_for_a_learning_rate_and_remembers_over_a_look():
     learn = guarded(0, min_std=99, grace=1, every=1, patience=1)
-    learn.lr_find(show_plot=False)
+    with pytest.warns(UserWarning, match='Do not rely on this suggestion'): learn.lr_find(show_plot=False)
     assert learn.collapse_guard.seen is None
     learn.fit(1)
     seen = learn.collapse_guard.stds
