@@ -389,7 +389,7 @@ def show_batch(self:ImageDL,
     images = self.images(b[0], max_n)
     ncols = ncols or math.ceil(len(images)**.5)
     if titles is None: titles = [self.class_name(o) for o in b[1][:max_n]] if len(b)>1 else ['']*len(images)
-    show_images(images, nrows=math.ceil(len(images)/ncols), ncols=ncols, titles=titles, **kwargs)
+    show_images([o.permute(1, 2, 0).numpy() for o in images], nrows=math.ceil(len(images)/ncols), ncols=ncols, titles=titles, **kwargs)
 
 @patch
 def show_results(self:ImageDL, b, preds, max_n:int=9, **kwargs):
