@@ -219,24 +219,17 @@ class TrainView(Callback):
         plain:Callable=noop, # The same without augmentation, for loaders that do not normalise
     ): store_attr()
     def before_batch(self):
-        if self.training: self.learn.xb = self.view(self.xb[0]),
-        elif not _normalises(self.dl): self.learn.xb = self.plain(self.xb[0]),
+        x = self.xb[0]
+        normalised = _normalises(self.dl) if hasattr(self.dl, 'after_batch') else bool(x.min()<0) # fastai also gives batches without a loader
+        if self.training or not normalised: self.learn.xb = (self.view if self.training else self.plain)(x),
 
 # %% ../nbs/08_evaluate.ipynb #c063b
 class _Plain:
     "The middle of images in [0,1], normalised: as `plain_dl` gives them, for those that come from another loader"
-    def __init__(self, size, mean, std): self.size,(self.mean,self.std) = size,(tensor(o).float().view(-1, 1, 1) for o in (mean, std))
-    def __call__(self, x):
-        sizes,x = getattr(x, 'sizes', None),x.as_subclass(Tensor)
-        if self.size and sizes is not None: x = torch.cat([self.middle(o[None,...,:h,:w]) for o,(h,w) in zip(x, sizes.tolist())])
-        elif self.size: x = self.middle(x)
-        return (x-self.mean.to(x.device))/self.std.to(x.device)
-    def middle(self, x):
-        h,w = x.shape[-2:]
-        side = self.size if self.size<=64 else round(self.size*8/7)
-        if min(h, w)!=side: x = F.interpolate(x, [round(o*side/min(h, w)) for o in (h, w)], mode='bicubic', antialias=True).clamp(0, 1)
-        top,left = ((o-self.size)//2 for o in x.shape[-2:])
-        return x[..., top:top+self.size, left:left+self.size]
+    def __init__(self, size, mean, std):
+        self.middle = Middle(size) if size else noop
+        self.mean,self.std = (tensor(o).float().view(-1, 1, 1) for o in (mean, std))
+    def __call__(self, x): return (self.middle(x).as_subclass(Tensor)-self.mean.to(x.device))/self.std.to(x.device)
 
 # %% ../nbs/08_evaluate.ipynb #c063c
 def _classes(dls):
@@ -254,7 +247,8 @@ def _stats_of(dls, encoder):
 # %% ../nbs/08_evaluate.ipynb #c063d
 def _shuffled(dls, bs):
     "`labelled_dls` with shuffled training batches in [0,1]"
-    train = ImageDL(dls.train.dataset, bs, shuffle=True, drop_last=len(dls.train.dataset)>=bs, device=dls.device, after_batch=ToUnit(), classes=dls.classes)
+    train = ImageDL(dls.train.dataset, bs, shuffle=True, drop_last=len(dls.train.dataset)>=bs, device=dls.device, after_batch=ToUnit(),
+        classes=dls.classes, size=dls.size, mean=dls.mean, std=dls.std)
     res = DataLoaders(train, dls.valid, device=dls.device)
     vars(res).update({k:v for k,v in vars(dls).items() if k in ('path', 'source', 'size', 'classes', 'mean', 'std')})
     return res

@@ -12,7 +12,6 @@ __all__ = ['OPTIMIZERS', 'byol_splitter', 'SparingOptimizer', 'byol_optimizer', 
 # %% ../nbs/07_learner.ipynb #c005
 from fastai.vision.all import *
 from copy import deepcopy
-from copy import deepcopy
 from inspect import signature
 from fastai.callback.fp16 import GradScaler
 from .errors import *
@@ -263,6 +262,10 @@ def _byol_callbacks(dls, views, s):
         *(fast_callbacks(device) if s['fast'] is True else L(s['fast'] or None)), *([CollapseGuard()] if s['guard'] else [])]
 
 # %% ../nbs/07_learner.ipynb #c078c
+def _settings(kwargs):
+    "`byol_settings` out of `kwargs`, from which they are taken"
+    return byol_settings(**{k: kwargs.pop(k) for k in signature(byol_settings).parameters if k in kwargs})
+
 def _halves(model, splitter):
     "The groups of `splitter`, each as weights and then the rest"
     groups = list(splitter(model))
@@ -327,12 +330,11 @@ def byol_learner(dls:DataLoaders, # Clean batches, as from `byol_dls`; fastai's 
     **kwargs # Settings of `byol_settings`; the rest is passed on to `Learner`: `path`, `model_dir`, `moms`, ...
 )->BYOLLearner:
     "A `Learner` in which the views make the inputs, the target network makes the labels, and the rest is plain fastai"
-    s = byol_settings(**{k: kwargs.pop(k) for k in signature(byol_settings).parameters if k in kwargs})
+    s = _settings(kwargs)
     encoder,views = _encoder_and_views(dls, arch, None if policies is None else _pair(policies), small)
     learner,left_open = _optimizer(_batch_size(dls), encoder, s)
-    metrics = [FeatureStd(), EffectiveRank()] if metrics is None else metrics
     return BYOLLearner(dls, BYOL(encoder, n_hidden, n_proj), loss_func or BYOLLoss(), left_open=left_open, predictor_lr_mult=predictor_lr_mult,
-        metrics=metrics, cbs=[*_byol_callbacks(dls, views, s), *L(cbs)], **learner, **kwargs)
+        metrics=[FeatureStd(), EffectiveRank()] if metrics is None else metrics, cbs=[*_byol_callbacks(dls, views, s), *L(cbs)], **learner, **kwargs)
 
 # %% ../nbs/07_learner.ipynb #z001
 @contextmanager

@@ -277,6 +277,14 @@ def test_training_images_too_are_evaluated_as_they_are(make):
     torch.testing.assert_close(torch.as_tensor(preds).as_subclass(torch.Tensor), want.softmax(1), rtol=1e-3, atol=1e-5)
     assert torch.equal(targs.as_subclass(torch.Tensor), data.train.dataset.y.cpu())
 
+@pytest.mark.parametrize('ds_idx', [0, 1])
+def test_a_batch_without_its_loader_is_seen_the_same_way(ds_idx):
+    "So `show_results` asks for predictions"
+    learn = silently(fine_tune_learner(dls(), TinyResNet(width=4), bs=16))
+    dl = learn.dls[ds_idx].new(shuffle=False, drop_last=False)
+    want = torch.cat([learn.get_preds(dl=[b])[0] for b in dl])
+    torch.testing.assert_close(want, learn.get_preds(ds_idx=ds_idx)[0], rtol=1e-4, atol=1e-6)
+
 def test_a_supervised_learner_takes_what_a_learner_takes(tmp_path):
     learn = silently(fine_tune_learner(dls(), TinyResNet(width=4), bs=16, path=tmp_path, metrics=[], cbs=Do(3), lr=.01, wd=.1))
     assert learn.path==tmp_path and learn.lr==.01 and learn.wd==.1 and len(learn.metrics)==0 and any(type(o) is Do for o in learn.cbs)
