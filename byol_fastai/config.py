@@ -250,7 +250,8 @@ class Run:
 
     def has(self, name): return (self.path/name).exists()
     begun = property(lambda self: self.has('config.json'), doc="True from the moment on from which the run can be resumed")
-    ended = property(lambda self: self.has('report.json'), doc="True once the results are there")
+    report = property(lambda self: _read(self.path/'report.json'), doc="What `report.json` says; `None` where there is none")
+    ended = property(lambda self: bool(self.report) and self.report.get('finished', True), doc="True once all results are there")
     kept = property(lambda self: any(map(self.has, ('checkpoint', 'encoder.safetensors', 'report.json'))), doc="True where there is something to lose")
     def encoder(self): return _load(self.path)
     def write(self, name:str, **content)->dict: return _write(self.path/f'{name}.json', content)
@@ -261,6 +262,10 @@ def _load(path):
     "The encoder of the finished run in `path`"
     from byol_fastai.saving import load_encoder
     return load_encoder(path)
+
+def _read(file):
+    "The content of a JSON file; `None` where it is not there or damaged"
+    with suppress(OSError, ValueError): return json.loads(file.read_text(encoding='utf8'))
 
 def _write(file, content):
     "Write `content` as JSON"
