@@ -1,4 +1,7 @@
-"The API reference: every public name as an object of Sphinx's Python domain, from its signature, its docstring, the comments beside its parameters, and the errors in its code."
+"""The API reference: every public name as an object of Sphinx's Python domain, from its signature, its docstring, the comments beside its parameters, and the errors in its code.
+
+Not by Sphinx's autodoc: it reads docstrings as reStructuredText, and knows neither methods that are patched into other classes, nor constants without a comment of its own kind,
+nor defaults as they are written; what it would spare is the last part of this file."""
 import ast, inspect, re, textwrap
 from functools import cache
 from importlib import import_module
