@@ -1,12 +1,12 @@
 "The contract with fastai: what a `Learner` can do, each learner of the package does, or it says in a sentence why not and what to do"
-import gc, math, sys, types, warnings
+import math, sys, types, warnings
 import numpy as np, pytest, torch
 from PIL import Image
 from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.vision.all import (Callback, CancelFitException, CategoryBlock, ClassificationInterpretation, CSVLogger, DataBlock, DataLoaders, ImageBlock, ImageDataLoaders,
-    Interpretation, Normalize, PILImageBW, RandomSplitter, Resize, accuracy, get_image_files, imagenet_stats, load_learner, nn, parent_label, Adam, L, F1Score)
-from byol_fastai.all import (BYOLLoss, BatchView, CollapseGuard, EMATarget, KNNProbe, TinyResNet, ViewPolicy, byol_dls, byol_learner, fine_tune_learner, labelled_dls)
+    Interpretation, Normalize, RandomSplitter, Resize, accuracy, get_image_files, imagenet_stats, load_learner, nn, parent_label, Adam, F1Score)
+from byol_fastai.all import (BYOLLoss, KNNProbe, TinyResNet, byol_dls, byol_learner, fine_tune_learner, labelled_dls)
 from byol_fastai.errors import UserError
 from byol_fastai.evaluate import linear_eval_learner
 from byol_fastai.fast import CudnnBenchmark, Compiled, DeviceLosses
@@ -129,6 +129,7 @@ def test_lr_find_puts_everything_back(make):
     with warnings.catch_warnings(record=True) as told: warnings.simplefilter('always'); res = learn.lr_find(num_it=12, show_plot=False)
     assert same(weights, state(learn.model)) and res[0]>0
     if ema:
+        assert [h['lr'] for h in learn.opt.hypers]==opt
         assert any('collapse' in str(o.message) for o in told), 'the advice is none'
         assert learn.ema_target.taus==ema['taus'] and learn.ema_target.tau==ema['tau']
     fit(learn)

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest, torch
 from fastai.vision.all import Callback, CancelFitException, ChannelsLast, CrossEntropyLossFlat, Learner, ProgressCallback, Tensor, nn
 from fastcore.test import test_close as close
-from byol_fastai.all import Compiled, byol_learner, byol_optimizer, byol_splitter
+from byol_fastai.all import Compiled, byol_optimizer, byol_splitter
 from byol_fastai.fast import CudnnBenchmark, DeviceLosses, fast_callbacks
 from byol_fastai.data import byol_dls
 from byol_fastai.model import TinyResNet
