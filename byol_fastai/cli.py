@@ -14,6 +14,7 @@ from functools import wraps
 from importlib.metadata import version
 from itertools import count
 from .runs import *
+from .config import *
 from .collapse import CollapseError
 from fastai.vision.all import *
 from fastprogress.fastprogress import format_time
