@@ -88,7 +88,7 @@ def worked(tmp_path_factory):
     shutil.copytree(ROOT/'nbs', copy/'nbs', ignore=shutil.ignore_patterns('.*'))
     for o in ('settings.ini', 'pyproject.toml', 'README.md'): shutil.copy(ROOT/o, copy)
     (copy/'byol_fastai').mkdir()
-    for o in ('__init__.py', 'all.py'): shutil.copy(ROOT/'byol_fastai'/o, copy/'byol_fastai')
+    for o in ('__init__.py', '__main__.py', 'all.py'): shutil.copy(ROOT/'byol_fastai'/o, copy/'byol_fastai')
     for command in ('nbdev-export', 'nbdev-clean'):
         subprocess.run([Path(sysconfig.get_path('scripts'))/command], cwd=copy, check=True, capture_output=True)
     return copy
