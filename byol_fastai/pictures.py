@@ -83,12 +83,12 @@ def plot_history(
     for ax in axs: ax.set_xlabel('epoch'); ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
-# %% ../nbs/w7_pictures.ipynb #cdfc4ae4
+# %% ../nbs/w7_pictures.ipynb #c7c5fc76
 def _picture(ax, im):
     "One image [C,H,W] in [0,1], without axes; one channel is shown in grey, and of many the first three"
     im = im.as_subclass(Tensor).float().cpu().clamp(0, 1)
     im = im[:3] if len(im)>=3 else im[:1].expand(3, -1, -1)
-    ax.imshow(im.permute(1, 2, 0)); ax.set(xticks=[], yticks=[])
+    ax.imshow(im.permute(1, 2, 0).numpy()); ax.set(xticks=[], yticks=[])
 
 def _unpadded(x, n):
     "The first `n` images of a batch as a list, each without what pads it"
@@ -148,13 +148,13 @@ def _features(encoder, dl):
     if len(res)!=len(dl.dataset): raise UserValueError(f"{len(dl.dataset)-len(res)} of {len(dl.dataset)} images could not be read, so features and images do not match: take those files away.")
     return res
 
-# %% ../nbs/w7_pictures.ipynb #c4453538
+# %% ../nbs/w7_pictures.ipynb #cb76c444
 def _grid(rows, queries):
     "Rows of thumbnails [n,1+k,3,S,S]: the query with a frame, and what was found"
     gap = max(2, rows.shape[-1]//16)
     step = rows.shape[-1]+gap
     fig,ax = plt.subplots(figsize=(1.1*rows.shape[1], 1.1*len(rows)), layout='constrained')
-    ax.imshow(make_grid(rows.flatten(0, 1), rows.shape[1], gap, pad_value=255).permute(1, 2, 0))
+    ax.imshow(make_grid(rows.flatten(0, 1), rows.shape[1], gap, pad_value=255).permute(1, 2, 0).numpy())
     for i in range(len(rows)): ax.add_patch(plt.Rectangle((gap/2-.5, i*step+gap/2-.5), step, step, fill=False, color=COLOURS['orange'], linewidth=3))
     ax.set_xticks([.5*step, 1.5*step][:rows.shape[1]], ['query', 'nearest'][:rows.shape[1]]); ax.set_yticks([]); ax.grid(False)
     ax.xaxis.tick_top(); ax.tick_params(length=0)
