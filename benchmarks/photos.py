@@ -13,7 +13,7 @@ from byol_fastai.all import load_source
 from byol_fastai.data import ImageDL, ImageFiles, ToUnit
 from ledger import record
 from throughput import best_workers
-from timing import command, interleaved, ratio, seconds, set_threads
+from timing import interleaved, ratio, seconds, set_threads
 
 def ours(data, bs: int, workers: int = 0) -> ImageDL:
     return ImageDL(data, bs, shuffle=True, drop_last=True, num_workers=workers, device='cpu', after_batch=ToUnit())
@@ -23,7 +23,7 @@ def fastais(data: ImageFiles, bs: int, workers: int):
     return ImageDataLoaders.from_path_func('.', data.files, lambda f: f.parent.name, valid_pct=0, item_tfms=Resize(data.size), bs=bs, num_workers=workers, device='cpu').train
 
 def drain(dl):
-    for x, _ in dl: x.shape
+    for _ in dl: pass
 
 def measure(data: ImageFiles, bs: int, workers: list, repeats: int) -> tuple:
     "The figures, and the number of workers that suits each best"

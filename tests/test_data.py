@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from PIL import Image, ImageOps
 from byol_fastai import data
 from byol_fastai.all import BatchView, ViewPolicy, byol_dls, labelled_dls, make_shapes
-from byol_fastai.data import ImageArray, ImageDL, ImageFiles, Middle, ToUnit, load_source, plain_dl, read_image, stack_images, stored_shape
+from byol_fastai.data import ImageDL, ImageFiles, Middle, ToUnit, load_source, plain_dl, read_image, stack_images
 from byol_fastai.errors import UserError
 from conftest import write_images
 

@@ -3,9 +3,8 @@ import json, os, subprocess, sys, warnings
 import numpy as np, pytest
 from hypothesis import given, strategies as st
 from PIL import Image
-from byol_fastai import files
 from byol_fastai.errors import UserError
-from byol_fastai.files import choose_classes, differences, find_images, find_masks, fingerprint, folder_role, is_held_out, scan_folder
+from byol_fastai.files import differences, find_images, fingerprint, is_held_out, scan_folder
 
 def pics(folder, n, seed=0, names='{seed}_{i:03d}.png'):
     "`n` different small pictures in `folder`"

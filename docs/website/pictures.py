@@ -4,7 +4,6 @@ import matplotlib
 matplotlib.use('Agg')
 from matplotlib import pyplot as plt
 from byol_fastai.pictures import COLOURS, draw_byol
-from byol_fastai.pictures import draw_byol
 from .project import settings
 
 def social(path: Path):
