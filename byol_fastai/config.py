@@ -11,7 +11,7 @@ __all__ = ['SOURCES', 'CHOICES', 'GROUPS', 'PRESETS', 'ImageOptions', 'NetworkOp
 # %% ../nbs/w4b_config.ipynb #cd0eefc1
 import difflib, json, math, os, re, tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
