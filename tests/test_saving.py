@@ -1,0 +1,137 @@
+"Encoders and checkpoints on disk: what comes back, what is refused, and that no code is run"
+import pickle
+import pytest, timm, torch, torchvision
+from fastai.vision.all import create_body, nn
+from safetensors.torch import load_file
+from byol_fastai.errors import UserError
+from byol_fastai.model import TinyResNet, create_encoder
+from byol_fastai.saving import Checkpoint, load_encoder, random_state, read_checkpoint, save_encoder, set_random_state, write_atomically
+from conftest import Do, same, state, tiny_learner
+
+# --- an encoder
+
+@pytest.mark.parametrize('arch, kwargs', [('tiny', {}), ('tiny', dict(in_chans=1)), ('resnet18', dict(small=True)), ('resnet18', dict(small=False)),
+    ('vit_tiny_patch16_224', dict(size=32)), ('torchvision.mnasnet0_5', {})])
+def test_an_encoder_comes_back_as_it_went(arch, kwargs, tmp_path):
+    encoder = create_encoder(arch, **kwargs)
+    for p in encoder.buffers(): p.random_(1, 5) if p.is_floating_point() else None
+    f = save_encoder(tmp_path/'deep'/'e', encoder, encoder.recipe['arch'], 32, note='what I did')
+    assert sorted(o.name for o in f.parent.iterdir())==['e.json', 'e.safetensors']
+    for path in f, f.with_suffix(''), f.with_suffix('.json'):
+        back = load_encoder(path)
+        assert same(state(back), state(encoder)) and not back.training
+    x = torch.randn(2, kwargs.get('in_chans', 3), 32, 32)
+    with torch.no_grad(): assert torch.equal(back(x), encoder.eval()(x))
+    assert back.info['note']=='what I did' and back.info['size']==32 and back.info['n_features']==encoder.n_features
+    assert back.info['mean']==pytest.approx([.485, .456, .406]) and back.info['std']==pytest.approx([.229, .224, .225]) and 'torch' in back.info['versions']
+
+def test_a_name_with_a_dot_is_not_cut_short(tmp_path):
+    for name in ('v1.0', 'v1.1'): save_encoder(tmp_path/name, TinyResNet(), 'tiny', 32, name=name)
+    assert load_encoder(tmp_path/'v1.0').info['name']=='v1.0'
+
+def test_a_module_of_ones_own_is_filled_and_without_it_a_sentence_asks_for_it(tmp_path):
+    encoder = TinyResNet(width=5)
+    save_encoder(tmp_path/'e', encoder, 'mine', 32)
+    assert same(state(load_encoder(tmp_path/'e', TinyResNet(width=5))), state(encoder))
+    with pytest.raises(UserError, match=r"(?s)'mine' .*your own.*load_encoder\(path, "): load_encoder(tmp_path/'e')
+
+def test_loading_an_encoder_runs_no_pickled_code(tmp_path, monkeypatch):
+    f = save_encoder(tmp_path/'e', TinyResNet(), 'tiny', 32)
+    def refuse(*args, **kwargs): raise AssertionError('something was unpickled')
+    for o in (pickle, 'load'),(pickle, 'loads'),(pickle, 'Unpickler'),(torch, 'load'): monkeypatch.setattr(*o, refuse)
+    load_encoder(f)
+
+def test_what_is_missing_is_named_in_a_sentence(tmp_path):
+    f = save_encoder(tmp_path/'e', TinyResNet(), 'tiny', 32)
+    (tmp_path/'e.json').unlink()
+    with pytest.raises(FileNotFoundError, match=r'There is no .*e\.json: an encoder is two files, e\.safetensors and e\.json, side by side'): load_encoder(f)
+    with pytest.raises(FileNotFoundError, match='There is no .*nothing.safetensors'): load_encoder(tmp_path/'nothing')
+
+@pytest.mark.parametrize('name, content', [('e.json', b''), ('e.json', b'{"arch": '), ('e.json', b'\xff\xfe\x00'), ('e.json', b'[1, 2]'), ('e.json', b'{"size": 3}'),
+    ('e.safetensors', b''), ('e.safetensors', b'\x08\0\0\0\0\0\0\0{"a": 1}'), ('e.safetensors', pickle.dumps(print))])
+def test_what_is_damaged_is_named_in_a_sentence(name, content, tmp_path):
+    save_encoder(tmp_path/'e', TinyResNet(), 'tiny', 32)
+    (tmp_path/name).write_bytes(content)
+    with pytest.raises(UserError, match=r'e\.(json|safetensors)'): load_encoder(tmp_path/'e')
+
+def test_weights_of_another_network_are_named_in_a_sentence(tmp_path):
+    save_encoder(tmp_path/'e', TinyResNet(), 'tiny', 32)
+    with pytest.raises(UserError, match='cannot be read as an encoder'): load_encoder(tmp_path/'e', nn.Linear(2, 2))
+
+def test_weights_fit_timm_torchvision_and_the_body_of_a_vision_learner(tmp_path):
+    f = save_encoder(tmp_path/'e', create_encoder('resnet18', size=128), 'resnet18', 128)
+    timm.create_model('resnet18', num_classes=0).load_state_dict(load_file(f))
+    assert torchvision.models.resnet18().load_state_dict(load_file(f), strict=False).missing_keys==['fc.weight', 'fc.bias']
+    body,encoder,x = create_body(torchvision.models.resnet18(), cut=-2),load_encoder(f),torch.randn(2, 3, 64, 64)
+    body.load_state_dict(dict(zip(body.state_dict(), encoder.state_dict().values())))
+    with torch.no_grad(): torch.testing.assert_close(body.eval()(x).mean((2, 3)), encoder(x), rtol=1e-4, atol=1e-5)
+
+# --- files
+
+def test_an_interrupted_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    f = tmp_path/'f.txt'
+    write_atomically(f, lambda o: o.write_text('old'))
+    def broken(o): o.write_text('half'); raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): write_atomically(f, broken)
+    assert f.read_text()=='old'
+    write_atomically(f, lambda o: o.write_text('new'))
+    assert f.read_text()=='new' and list(tmp_path.iterdir())==[f]
+
+# --- a checkpoint
+
+def fit(path, n_epoch=3, resume=None, cbs=(), **kwargs):
+    learn = tiny_learner(**kwargs)
+    with learn.no_bar(): learn.fit_byol(n_epoch, 2e-3, cbs=[Checkpoint(path, resume), *cbs], start_epoch=resume['epoch'] if resume else 0)
+    return learn
+
+@pytest.mark.parametrize('opt', ['adamw', 'sgd', 'lars'])
+def test_a_fit_that_was_interrupted_ends_as_one_that_was_not_to_the_bit(opt, tmp_path):
+    whole = fit(tmp_path/'whole', opt=opt)
+    def stop(cb):
+        if cb.training and cb.epoch==1 and cb.iter==1: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): fit(tmp_path/'cut', opt=opt, cbs=[Do(after_batch=stop, order=90)])
+    parts = fit(tmp_path/'cut', opt=opt, resume=read_checkpoint(tmp_path/'cut'))
+    assert same(state(parts.model), state(whole.model))
+    a,b = (read_checkpoint(tmp_path/o)['history'] for o in ('whole', 'cut'))
+    drop = lambda rows: [{k: v for k,v in row.items() if k!='time'} for row in rows]
+    assert drop(a)==drop(b) and [row['epoch'] for row in a]==[0, 1, 2]
+
+def test_a_checkpoint_holds_tensors_and_values_but_no_code(tmp_path):
+    fit(tmp_path/'c', 1)
+    o = torch.load(tmp_path/'c', weights_only=True)
+    assert {'model', 'opt', 'epoch', 'random', 'history'} <= set(o) and o['epoch']==1 and any(k.startswith('target.') for k in o['model'])
+
+@pytest.mark.parametrize('content', [b'', b'no checkpoint', pickle.dumps(dict(epoch=1))])
+def test_a_damaged_checkpoint_is_named_in_a_sentence(content, tmp_path):
+    (tmp_path/'c').write_bytes(content)
+    with pytest.raises(UserError, match='The checkpoint .* is damaged'): read_checkpoint(tmp_path/'c')
+    with pytest.raises(FileNotFoundError, match='There is no checkpoint'): read_checkpoint(tmp_path/'nothing')
+
+def test_a_checkpoint_of_another_network_is_named_in_a_sentence(tmp_path):
+    fit(tmp_path/'c', 1)
+    with pytest.raises(UserError, match='another network'): fit(tmp_path/'c', 2, resume=read_checkpoint(tmp_path/'c'), arch=TinyResNet(width=6))
+
+def test_random_numbers_go_on_where_they_were():
+    import random, numpy as np
+    dl = tiny_learner().dls.train
+    draw = lambda: (random.random(), np.random.rand(), torch.rand(1).item(), dl.rng.random())
+    was = random_state(dl)
+    one = draw()
+    set_random_state(was, dl)
+    assert draw()==one
+
+def test_the_generator_of_every_device_is_kept_and_one_that_has_gone_is_left_alone(monkeypatch):
+    class Device: # stands for an accelerator that this computer lacks
+        now = torch.arange(3)
+        is_available = staticmethod(lambda: True)
+        get_rng_state_all = staticmethod(lambda: [Device.now])
+        @staticmethod
+        def set_rng_state_all(states): Device.now = states[0]
+    dl = tiny_learner().dls.train
+    monkeypatch.setattr(torch, 'xpu', Device, raising=False)
+    was = random_state(dl)
+    Device.now = torch.zeros(3)
+    set_random_state(was, dl)
+    assert Device.now.tolist()==[0, 1, 2]
+    set_random_state({**was, 'devices': {}}, dl)
+    assert Device.now.tolist()==[0, 1, 2]
