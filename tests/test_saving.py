@@ -11,7 +11,7 @@ from conftest import Do, same, state, tiny_learner
 # --- an encoder
 
 @pytest.mark.parametrize('arch, kwargs', [('tiny', {}), ('tiny', dict(in_chans=1)), ('resnet18', dict(small=True)), ('resnet18', dict(small=False)),
-    ('vit_tiny_patch16_224', dict(size=32)), ('torchvision.mnasnet0_5', {})])
+    ('vit_tiny_patch16_224', dict(size=32)), ('torchvision.shufflenet_v2_x0_5', {})])
 def test_an_encoder_comes_back_as_it_went(arch, kwargs, tmp_path):
     encoder = create_encoder(arch, **kwargs)
     for p in encoder.buffers(): p.random_(1, 5) if p.is_floating_point() else None
