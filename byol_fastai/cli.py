@@ -19,8 +19,10 @@ from fastcore.docments import docments
 from .errors import *
 from .config import *
 
-# %% ../nbs/w4_command_line.ipynb #c91a8ed7
-def _is_memory(e): return isinstance(e, MemoryError) or type(e).__name__=='OutOfMemoryError' or 'not enough memory' in str(e)
+# %% ../nbs/w4_command_line.ipynb #c761295c
+def _is_memory(e):
+    if isinstance(e, MemoryError) or type(e).__name__=='OutOfMemoryError' or 'not enough memory' in str(e): return True
+    return isinstance(e, IndexError) and isinstance(e.__context__, MemoryError) # fastai stumbles over an error without words
 def _is_disk(e): return isinstance(e, OSError) and e.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', None)) or 'PytorchStreamWriter failed' in str(e)
 def _is_worker(e): return isinstance(e, RuntimeError) and 'DataLoader worker' in str(e)
 

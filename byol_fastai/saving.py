@@ -223,7 +223,8 @@ class Checkpoint(Callback):
     def after_epoch(self):
         if self.resume and self.epoch<self.resume['epoch']: return
         row = {k:v for k,v in zip(self.recorder.metric_names, self.recorder.log) if k!='left'} # how long is left is no history
-        self.history.append(plain({**row, 'tau': last(self.ema_target.taus), 'lr': last(self.recorder.lrs)}))
+        row = plain({**row, 'tau': last(self.ema_target.taus), 'lr': last(self.recorder.lrs)})
+        self.history.append({k:None if isinstance(v, float) and math.isnan(v) else v for k,v in row.items()}) # JSON knows no nan
         if rank_distrib()==0: write_atomically(self.path, self.write)
     def write(self, path):
         with path.open('wb') as f: torch.save(snapshot(self.learn, self.history, time.perf_counter()-self.began), f)

@@ -1,11 +1,16 @@
 "The two commands: what they leave behind, and that whatever is wrong is said in one sentence"
-import io, json, re, shutil, subprocess, sysconfig
+import errno, io, json, re, shutil, subprocess, sys, sysconfig
 from contextlib import redirect_stdout
 from pathlib import Path
-import pandas as pd, pytest
+import pandas as pd, pytest, torch
+from fastai.vision.all import Callback
+from fastcore.docments import docments
 from PIL import Image
-from byol_fastai import data
+from safetensors.torch import load_file
+from byol_fastai import data, runs
 from byol_fastai.cli import byol_evaluate, byol_pretrain
+from byol_fastai.config import GROUPS
+from byol_fastai.errors import UserError
 from conftest import write_images
 
 SMALL = '--arch tiny --n 48 --bs 16 --size 16 --epochs 2'.split()
@@ -37,7 +42,8 @@ def refused(main, args, *words):
 
 def test_a_run_leaves_all_it_promises(finished):
     assert sorted(o.name for o in finished.iterdir())==FILES
-    for o in finished.glob('*.png'): assert min(Image.open(o).size)>50
+    for o in finished.glob('*.png'):
+        with Image.open(o) as im: assert min(im.size)>50
     history = pd.read_csv(finished/'history.csv')
     assert list(history.epoch)==[0, 1] and {'train_loss', 'valid_loss', 'feature_std', 'effective_rank', 'knn', 'tau', 'lr'} <= set(history)
 
@@ -74,18 +80,81 @@ def test_a_folder_of_ones_own_photos_works_without_labels(tmp_path, capsys):
     refused(byol_evaluate, ['r'], 'no labels')
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, monkeypatch, capsys):
-    from byol_fastai import cli
-    class Stop(cli.SayRows):
+    class Stop(runs.SayRows):
         def after_epoch(self):
             if self.epoch==0: raise KeyboardInterrupt
     Stop.order = 99
     with monkeypatch.context() as m:
-        m.setattr(cli, 'SayRows', Stop)
+        m.setattr(runs, 'SayRows', Stop)
         with pytest.raises(SystemExit) as e: byol_pretrain([*SMALL, '--out', 'r'])
     assert 'byol_pretrain --resume r' in str(e.value.code)
     byol_pretrain(['--resume', 'r'])
     assert [h['epoch'] for h in json.loads(Path('r/report.json').read_text())['history']]==[0, 1]
     refused(byol_pretrain, ['--resume', 'r'], 'report.json')
+
+def test_the_help_is_made_from_the_settings_of_a_run():
+    said = re.sub(r'\s+', ' ', subprocess.run([sys.executable, '-m', 'byol_fastai', '--help'], capture_output=True, text=True, check=True).stdout)
+    for g in GROUPS:
+        for k,v in docments(g).items():
+            if k!='return': assert v.lower() in said.lower(), k
+
+@pytest.mark.parametrize('args', ['--help', '--epochs ten', '--data shaeps', '--data .', '--arch resnet81', '--out f/x', '--resume nowhere', '--bs 1', '--from a/b'])
+def test_help_and_mistakes_need_no_pytorch(args, tmp_path):
+    (tmp_path/'f').touch()
+    code = f"import sys\nfrom byol_fastai.cli import byol_pretrain\ntry: byol_pretrain({args.split()})\nexcept SystemExit: pass\nassert not {{'torch', 'fastai', 'timm', 'matplotlib', 'pandas'}} & set(sys.modules)"
+    subprocess.run([sys.executable, '-c', code], check=True, capture_output=True, cwd=tmp_path)
+
+def test_an_error_of_our_own_keeps_its_traceback_and_any_does_where_asked(monkeypatch):
+    def broken(*args): raise KeyError('ours')
+    monkeypatch.setattr(runs, 'pretrain', broken)
+    with pytest.raises(KeyError): byol_pretrain([*SMALL, '--out', 'r'])
+    monkeypatch.setenv('BYOL_FASTAI_TRACEBACK', '1')
+    with pytest.raises(UserError): byol_pretrain(['--bs', '1'])
+
+@pytest.mark.parametrize('error, words', [(MemoryError(), '--bs'), (torch.cuda.OutOfMemoryError('CUDA out of memory'), '--memory-gb'),
+    (OSError(errno.ENOSPC, 'No space left on device', 'x'), 'disk is full'), (RuntimeError('DataLoader worker (pid 7) is killed by signal: Bus error.'), '--workers 0')])
+def test_what_the_computer_lacks_is_said_with_what_to_lower_and_the_retry_is_not_blocked(error, words, monkeypatch):
+    class Fails(Callback):
+        def before_batch(self): raise error
+    real = runs.pretrain
+    with monkeypatch.context() as m:
+        m.setattr(runs, 'pretrain', lambda run, cbs, bar: real(run, [*cbs, Fails()], bar))
+        refused(byol_pretrain, [*SMALL, '--out', 'r'], words)
+    byol_pretrain([*SMALL, '--bs', '8', '--epochs', '1', '--out', 'r'])
+    assert json.loads(Path('r/config.json').read_text())['bs']==8
+
+def test_a_run_starts_from_the_encoder_of_another_and_a_longer_one_is_offered(finished, capsys):
+    said = refused(byol_pretrain, ['--resume', finished, '--epochs', '5'], 'has ended', f'--from {finished}')
+    byol_pretrain(f'--from {finished} --n 48 --bs 16 --epochs 1 --lr 1e-9 --out more'.split())
+    a,b = (load_file(Path(o)/'encoder.safetensors') for o in (finished, 'more'))
+    assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a if 'running' not in k and 'num_batches' not in k)
+
+def test_images_may_move_but_must_be_the_same(tmp_path):
+    for c in 'ab': write_images(tmp_path/'photos'/c, 16, seed=ord(c))
+    byol_pretrain('--data photos --arch tiny --bs 8 --size 16 --epochs 1 --out r'.split())
+    (tmp_path/'photos').rename(tmp_path/'moved')
+    refused(byol_evaluate, ['r', '--epochs', '1'], 'photos')
+    byol_evaluate(['r', '--data', 'moved', '--epochs', '1'])
+    next((tmp_path/'moved'/'a').iterdir()).unlink()
+    refused(byol_evaluate, ['r', '--data', 'moved', '--epochs', '1'], 'not the same')
+
+def test_results_in_the_data_folder_never_become_data(tmp_path, monkeypatch):
+    write_images(tmp_path/'photos', 24)
+    monkeypatch.chdir(tmp_path/'photos')
+    for _ in range(2): byol_pretrain('--data . --arch tiny --bs 8 --size 16 --epochs 1'.split())
+    counts = [json.loads(o.read_text())['fingerprint']['count'] for o in sorted(Path('runs').glob('*/report.json'))]
+    assert counts==[24, 24]
+
+def test_two_programs_never_work_on_one_run(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path/'r')
+    (run/'report.json').unlink()
+    code = f"import sys, time\nfrom pathlib import Path\nfrom byol_fastai.config import locked\nwith locked(Path({str(run)!r})): print('in', flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline()=='in\n'
+    refused(byol_pretrain, ['--resume', run], 'Another program is at work')
+    other.kill(); other.communicate()
+    byol_pretrain(['--resume', str(run)]) # whoever is dead holds no lock
+    assert (run/'report.json').exists()
 
 # --- what may be wrong
 
@@ -108,7 +177,12 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, monkeypatch, ca
     ('--size -8', ['size=-8']),
     ('--seed -1', ['seed']),
     ('--epochs many', ["invalid int value: 'many'"]),
-    ('--arch vit_small_patch16_224 --size 64', ['cannot take images of 64 pixels']),
+    ('--opt adam', ["invalid choice: 'adam'"]),
+    ('--workers -1', ['workers=-1']),
+    ('--labels some', ['invalid choice']),
+    ('--from nowhere/run', ['There is no encoder in nowhere/run']),
+    ('--strict --no-guard', ['strict']),
+    ('--nonsense', ['unrecognized arguments: --nonsense']),
     ('--out below/a/file', ['Cannot write to the folder']),
 ])
 def test_a_wrong_option_is_refused_in_a_sentence_and_leaves_nothing_behind(args, words, tmp_path):
@@ -132,7 +206,9 @@ def test_a_finished_run_is_neither_written_over_nor_resumed(finished):
 
 def test_resume_nonsense_is_refused_in_a_sentence(finished, tmp_path):
     refused(byol_pretrain, ['--resume', 'nowhere'], 'nowhere holds no run')
-    refused(byol_pretrain, ['--resume', finished, '--epochs', '3', '--out', 'x'], '--epochs', '--out')
+    begun = shutil.copytree(finished, tmp_path/'begun')
+    (begun/'report.json').unlink()
+    refused(byol_pretrain, ['--resume', begun, '--epochs', '3', '--out', 'x'], '--epochs', '--out')
     for name,text in ('config.json', '{"data": '),('config.json', '{"nonsense": 1}'),('checkpoint', 'not a checkpoint'):
         run = shutil.copytree(finished, tmp_path/f'{len(text)}')
         (run/'report.json').unlink()

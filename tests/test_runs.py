@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_named_in_a_sentence(tmp_path):
     with pytest.raises(ValueError, match='checkpoint'): run(tmp_path/'r')
 
 def test_a_folder_that_holds_a_run_is_never_written_over(tmp_path):
-    run(tmp_path/'r', 0)
+    run(tmp_path/'r', 1)
     with pytest.raises(FileExistsError, match='already holds a run'): Run.create(tmp_path/'r', run_config('shapes', **TINY))
 
 def test_images_without_labels_give_a_run_without_probes(tmp_path):
