@@ -169,6 +169,7 @@ def encoder_card(
     card = stem.with_name(stem.name+'.json')
     return card if card.is_file() and stem.with_name(stem.name+'.safetensors').is_file() else None
 
+# %% ../nbs/w4b_config.ipynb #c439791s
 def _started(start, given):
     "The options that follow from the place where a run starts: a saved encoder, or an architecture"
     card = encoder_card(start)
