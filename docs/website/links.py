@@ -52,11 +52,12 @@ def public() -> dict:
     return found
 
 def members(cls) -> list:
-    "Names of the methods and properties that a class brings itself and that say what they do"
+    "Names of the methods and properties that a class brings itself and that say what they do; a function of the module under another name is told of there"
     def told(o):
         o = inspect.unwrap(o.fget if isinstance(o, property) else getattr(o, '__func__', o))
         return inspect.isfunction(o) and (o.__doc__ or ' # ' in inspect.getsource(o).split(':\n')[0])
-    return [n for n,o in vars(cls).items() if (not n.startswith('_') or n=='__call__') and told(o)]
+    lent = [n for n,o in vars(cls).items() if isinstance(o, staticmethod) and '.' not in o.__func__.__qualname__]
+    return [n for n,o in vars(cls).items() if (not n.startswith('_') or n=='__call__') and n not in lent and told(o)]
 
 @cache
 def own() -> dict:
