@@ -20,7 +20,7 @@ def ours(data, bs: int, workers: int = 0) -> ImageDL:
 
 def fastais(data: ImageFiles, bs: int, workers: int):
     "The same files with fastai alone"
-    return ImageDataLoaders.from_path_func('.', data.files, lambda f: f.parent.name, valid_pct=0, item_tfms=Resize(data.size), bs=bs, num_workers=workers, device='cpu').train
+    return ImageDataLoaders.from_path_func('.', data.files, lambda f: Path(f).parent.name, valid_pct=0, item_tfms=Resize(data.size), bs=bs, num_workers=workers, device='cpu').train
 
 def drain(dl):
     for _ in dl: pass

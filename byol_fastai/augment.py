@@ -14,6 +14,7 @@ __all__ = ['to_gray', 'blend', 'adjust_brightness', 'adjust_contrast', 'adjust_s
 from functools import lru_cache
 from fastai.vision.all import *
 from .errors import UserValueError
+from .data import channel_stats
 from .views import *
 
 # %% ../nbs/w2_batch_views.ipynb #c010

@@ -9,7 +9,7 @@ __all__ = ['EXAMPLES', 'RUN_FILES', 'sentence', 'OptionParser', 'nonempty', 'par
            'show_report', 'byol_pretrain', 'byol_evaluate']
 
 # %% ../nbs/w4_command_line.ipynb #c960c9c4
-import argparse, errno, os, shlex, sys, typing
+import argparse, errno, os, shlex, sys, typing, warnings
 from dataclasses import fields
 from functools import wraps
 from importlib.metadata import version
@@ -139,6 +139,7 @@ def _wake_torch(threads=None):
     if 'torch' not in sys.modules:
         os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
         if threads: os.environ['OMP_NUM_THREADS'] = str(threads)
+        warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a user could do about
     import torch
     if threads: torch.set_num_threads(threads)
 

@@ -9,8 +9,9 @@ __all__ = ['PROFILES', 'LOOK', 'RESULTS', 'profile_name', 'profile', 'start_less
            'COLOURS', 'versions', 'device_name']
 
 # %% ../nbs/w5_course.ipynb #c003
-import json, os
+import json, os, warnings
 from importlib.resources import files
+warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a reader could do about
 from fastai.vision.all import *
 from .pictures import COLOURS
 from .saving import device_name, versions

@@ -11,7 +11,8 @@ from torchvision import transforms as T
 from torchvision.transforms import v2
 from byol_fastai.augment import BatchView
 from byol_fastai.errors import UserError
-from byol_fastai.views import (AlbumentationsView, PerImage, TwoViews, ViewPolicy, byol_policies, channel_stats, per_image, source_policies)
+from byol_fastai.data import channel_stats
+from byol_fastai.views import (AlbumentationsView, PerImage, TwoViews, ViewPolicy, byol_policies, per_image, source_policies)
 from conftest import tiny_learner
 
 def images(n=5, h=24, w=31, channels=3, seed=0): return torch.rand(n, channels, h, w, generator=torch.Generator().manual_seed(seed))
