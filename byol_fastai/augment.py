@@ -186,7 +186,7 @@ def crop_resize(
 
 # %% ../nbs/w2_batch_views.ipynb #c055
 def crop_each(x, top, left, height, width, size, flip=None):
-    "What `crop_resize` returns, image by image: work in proportion to the box, and not to the image"
+    "What `crop_resize` returns for `x`, `top`, `left`, `height`, `width`, `size`, `flip`, image by image: work in proportion to the box, and not to the image"
     size,flip = (size, size) if isinstance(size, int) else tuple(size),torch.zeros_like(top) if flip is None else flip
     out = x.new_empty(*x.shape[:2], *size)
     boxes = torch.stack([top, left, height, width, flip.to(top)], 1).long().tolist()

@@ -217,7 +217,7 @@ class _CannotWrite(UserError, FileExistsError, PermissionError):
 
 # %% ../nbs/w4b_config.ipynb #cbfb839c
 def _create(cls, path, config):
-    "A new run folder; never one that already holds what a run has made"
+    "A new run in the folder `path` that trains what `config` says; never where there is already what a run has made"
     run = cls(Path(path).expanduser(), config)
     if run.begun and run.kept: raise _CannotWrite(f"{path} already holds a run: continue it with --resume {path}, or give another folder with --out.")
     run.fresh,run.made = True,[o for o in (run.path, *run.path.parents) if not o.exists()]
@@ -231,7 +231,7 @@ def _create(cls, path, config):
 
 # %% ../nbs/w4b_config.ipynb #c3ee3ddc
 def _open(cls, path, data=None):
-    "An existing run folder"
+    "The run in the folder `path`; `data` says where its images are now, if they have moved"
     run = cls(Path(path).expanduser(), None)
     if not run.begun: raise UserFileNotFoundError(f"{path} holds no run: there is no config.json in it.")
     try: config = RunConfig(**json.loads((run.path/'config.json').read_text(encoding='utf8')))

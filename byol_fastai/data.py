@@ -32,9 +32,9 @@ def _scaled(im):
     x = np.clip(np.nan_to_num((x-low)/(high-low), nan=0, posinf=1, neginf=0), 0, 1)
     return Image.fromarray(np.round(255*x).astype(np.uint8))
 
-def has_alpha(im): return 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
+def has_alpha(im): "Has the open image `im` transparent parts?"; return 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
 
-def is_deep(im): return im.mode=='F' or im.mode.startswith('I')
+def is_deep(im): "Has the open image `im` more than 8 bits?"; return im.mode=='F' or im.mode.startswith('I')
 
 # %% ../nbs/w1b_images.ipynb #c007
 def to_rgb(
@@ -51,7 +51,8 @@ def to_rgb(
 AREA,ASPECT = 2.6,4 # of a stored image: its area at most so many times that of a view; longer side over shorter, at most
 
 def stored_shape(
-    w:int, h:int, # Of the original, pixels
+    w:int, # Width of the original, pixels
+    h:int, # Its height
     size:int|None, # Side of a view, pixels; `None` leaves the image as it is
 )->tuple: # The box of the original that is used, and the width and height that it is stored with
     "What is kept of an image"
@@ -92,7 +93,7 @@ def _has_pages(im):
     return bool(getattr(im, 'is_animated', False))
 
 def image_notes(im):
-    "Which of `NOTES` hold for an open image"
+    "Which of `NOTES` hold for an open image `im`"
     w,h = im.size
     held = dict(pages=_has_pages(im), alpha=has_alpha(im), deep=is_deep(im), long=max(w, h)>ASPECT*min(w, h))
     return [k for k,v in held.items() if v]
@@ -303,7 +304,7 @@ def as_image(
 
 # %% ../nbs/w1b_images.ipynb #c045
 class ImageItems:
-    "A list of whatever shows an image (see `as_image`), each alone or with its label"
+    "A list `items` of whatever shows an image (see `as_image`), each alone or with its label, no larger than views of `size` pixels need"
     def __init__(self, items, size=None): self.samples,self.size,self.labelled = list(items),size,all(isinstance(o, tuple) for o in items)
     def __len__(self): return len(self.samples)
     def __getitem__(self, i):
@@ -337,7 +338,7 @@ class ImageDL(TfmdDL):
 # %% ../nbs/w1b_images.ipynb #c047
 @patch
 def new(self:ImageDL, dataset=None, cls=None, rm_type_tfms=None, with_labels=False, process=True, **kwargs):
-    "Another loader like it"
+    "Another loader like it, of `dataset`; the other arguments (`rm_type_tfms`, `with_labels`, `process`, `kwargs`) are those of fastai"
     return super(ImageDL, self).new(dataset, cls, **{**{o:getattr(self, o) for o in ('classes', 'size', 'mean', 'std')}, **kwargs})
 
 @patch
@@ -361,7 +362,7 @@ def __iter__(self:ImageDL):
 # %% ../nbs/w1b_images.ipynb #c052
 @patch
 def class_name(self:ImageDL, label:int)->str:
-    "The name of a class; the number where classes have no names, nothing where there is no label"
+    "The name of the class `label`; the number where classes have no names, nothing where there is no label"
     return '' if int(label)<0 else str(self.classes[int(label)]) if self.classes else str(int(label))
 
 @patch(as_prop=True)
@@ -372,7 +373,7 @@ def items(self:ImageDL): return self.dataset.items()
 
 @patch
 def images(self:ImageDL, x, n=9):
-    "The first images of a batch, as they were before they were normalised, without padding"
+    "The first `n` images of a batch `x`, as they were before they were normalised, without padding"
     sizes,x = getattr(x, 'sizes', None),self.after_batch.decode((TensorImage(x[:n]),))[0].as_subclass(Tensor).cpu().clamp(0, 1)
     return [TensorImage(o if sizes is None else o[:,:sizes[i,0],:sizes[i,1]]) for i,o in enumerate(x)]
 
@@ -394,13 +395,13 @@ def show_batch(self:ImageDL,
 
 @patch
 def show_results(self:ImageDL, b, preds, max_n:int=9, **kwargs):
-    "The first images of a batch, each under its label and what was predicted"
+    "The first `max_n` images of a batch `b`, each under its label and what was predicted (`preds`); `kwargs` go to `show_batch`"
     self.show_batch(b, max_n, titles=[f'{self.class_name(t)} / {self.class_name(p)}' for t,p in zip(b[1][:max_n], preds)], **kwargs)
 
 # %% ../nbs/w1b_images.ipynb #c054
 @patch
 def decode_batch(self:ImageDL, b, max_n:int=9, full:bool=True):
-    "Images in [0,1] and names of classes"
+    "The first `max_n` images of the batch `b` in [0,1], and names of their classes; `full` is fastai's and changes nothing"
     images = self.images(b[0], max_n)
     return L((o, self.class_name(l)) for o,l in zip(images, b[1])) if len(b)>1 else L((o,) for o in images)
 

@@ -64,7 +64,7 @@ class Scan:
 HIDDEN = {'__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN', 'System Volume Information', 'lost+found', '__pycache__'}
 PICTURES_OF_A_RUN = {'curves.png', 'views.png', 'neighbours.png'}
 
-def is_hidden(name): return name.startswith('.') or name in HIDDEN
+def is_hidden(name): "Is a file or folder called `name` none of the user's?"; return name.startswith('.') or name in HIDDEN
 
 def is_run(
     path:str, # A folder
@@ -252,7 +252,7 @@ def choose_classes(
 
 # %% ../nbs/w1_files.ipynb #c049
 def listed(names, n=3):
-    "The first `n` names as a text that can be printed, whatever is in them"
+    "The first `n` of `names` as a text that can be printed, whatever is in them"
     return ', '.join(str(o).encode('utf-8', 'replace').decode() for o in names[:n]) + (f' and {len(names)-n} more' if len(names)>n else '')
 
 # %% ../nbs/w1_files.ipynb #c052
@@ -271,7 +271,7 @@ class ImageList:
     def path(self, i): return os.path.join(self.root, self.names[i])
 
 # %% ../nbs/w1_files.ipynb #c054
-def plural(n, one, many=None): return f"{n:,} {one if n==1 else many or one+'s'}"
+def plural(n, one, many=None): "`n` things, called `one` or `many`"; return f"{n:,} {one if n==1 else many or one+'s'}"
 
 def _without_masks(scan, labels):
     "Take masks and the like out of a scan, and say so"
@@ -342,7 +342,7 @@ def find_images(
 
 # %% ../nbs/w1_files.ipynb #c067
 def fingerprint(
-    images:ImageList,
+    images:ImageList, # As from `find_images`
 )->dict: # `count`, `bytes`, `hash`, and the count of each folder at the top where there are at most 100; can be written as JSON
     "What identifies the images of a folder, wherever it lies: their names and sizes"
     digest,folders = hashlib.sha256(),Counter()

@@ -282,7 +282,7 @@ def _optimizer(bs, encoder, s):
 
 # %% ../nbs/07_learner.ipynb #c079b
 class BYOLLearner(Learner):
-    "A `Learner` whose metrics, predictions and layers are those of BYOL; what has no meaning there ends in a sentence"
+    "A `Learner` (`args`, `kwargs`) for BYOL, what has no meaning there ends in a sentence; `fit_byol` chooses the settings `left_open`, and gives the predictor `predictor_lr_mult` times the learning rate"
     def __init__(self, *args, left_open=(), predictor_lr_mult=1., **kwargs):
         self.left_open,self.predictor_lr_mult = left_open,predictor_lr_mult # for `fit_byol`
         super().__init__(*args, **kwargs)
@@ -352,7 +352,7 @@ def _no_classes(what): return UserTypeError(f"{what}: a BYOL learner predicts pr
 # %% ../nbs/07_learner.ipynb #z002
 @patch
 def get_preds(self:BYOLLearner, ds_idx=1, dl=None, with_decoded=False, **kwargs):
-    "Predictions `(p1, p2)` and targets `(z1, z2)` of a pair of views of each image, as fastai's `get_preds` returns them"
+    "Predictions `(p1, p2)` and targets `(z1, z2)` of a pair of views of each image of `dl` (or loader number `ds_idx`), as fastai's `get_preds` returns them; nothing can be decoded (`with_decoded`), `kwargs` are fastai's"
     if with_decoded: raise _no_classes("There is nothing to decode")
     with _as_before(self), warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'You are shadowing an attribute') # fastai's callback keeps `targets`, and the model has a method of that name
@@ -360,7 +360,7 @@ def get_preds(self:BYOLLearner, ds_idx=1, dl=None, with_decoded=False, **kwargs)
 
 @patch
 def validate(self:BYOLLearner, *args, **kwargs):
-    "Loss and metrics on the validation images"
+    "Loss and metrics on the validation images; `args` and `kwargs` are fastai's"
     with _as_before(self): return Learner.validate(self, *args, **kwargs)
 @patch
 def summary(self:BYOLLearner):
@@ -376,7 +376,7 @@ def show_results(self:BYOLLearner, *args, **kwargs): raise _no_classes("There ar
 # %% ../nbs/07_learner.ipynb #z005
 @patch
 def freeze_to(self:BYOLLearner, n:int):
-    "Not for BYOL, whose groups are not layers in a row"
+    "Not for BYOL, whose groups are not `n` layers in a row"
     raise UserValueError(f"freeze_to({n}): the groups of a BYOL learner are not layers in a row; freeze() keeps the encoder still while the heads learn, unfreeze() lets all learn.")
 @patch
 def freeze(self:BYOLLearner):
@@ -388,7 +388,7 @@ def unfreeze(self:BYOLLearner):
     unwrap(self.model).encoder.requires_grad_(True)
 @patch
 def fine_tune(self:BYOLLearner, epochs:int, base_lr:float|None=None, freeze_epochs:int=1, **kwargs):
-    "For an encoder that is trained already: `freeze_epochs` for the heads alone, then `epochs` for everything, each by `fit_byol`"
+    "For an encoder that is trained already: `freeze_epochs` for the heads alone, then `epochs` for everything, each by `fit_byol` at `base_lr` (`kwargs` go there)"
     self.freeze()
     try: self.fit_byol(freeze_epochs, base_lr, **kwargs)
     finally: self.unfreeze()
@@ -398,7 +398,7 @@ def fine_tune(self:BYOLLearner, epochs:int, base_lr:float|None=None, freeze_epoc
 @patch
 @delegates(Learner.lr_find)
 def lr_find(self:BYOLLearner, **kwargs):
-    "fastai's search, after which all is as it was, and a warning not to follow its advice"
+    "fastai's search (`start_lr`, `end_lr`, `num_it`, `stop_div`, `show_plot`, `suggest_funcs`), after which all is as it was, and a warning not to follow its advice"
     was,had_opt,ema = deepcopy(self.model.state_dict()),self.opt is not None,dict(vars(self.ema_target))
     if not had_opt: self.create_opt()
     opt = deepcopy(self.opt.state_dict())

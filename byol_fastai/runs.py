@@ -193,7 +193,7 @@ def probe_features(
 
 # %% ../nbs/w6_runs.ipynb #cdeb54b3
 def save_figure(path:Path, draw:Callable):
-    "Draw a figure, write it to `path` and close it"
+    "Write the figure that `draw` returns to `path`, and close it"
     fig = draw()
     try: fig.savefig(path, dpi=100)
     finally: plt.close(fig)
@@ -212,13 +212,13 @@ def draw_pictures(
 
 # %% ../nbs/w6_runs.ipynb #cb140c8a
 def write_encoder(run:Run, learn:Learner, history:list):
-    "The encoder of a run, and its history as a table"
+    "Write the encoder of `learn` into the folder of `run`, and its `history` as a table"
     config,dls = run.config,learn.dls
     save_encoder(run.path/'encoder', unwrap(learn.model).encoder, config.arch, dls.size, dls.mean, dls.std, trained=asdict(config), epochs=len(history))
     history_table(history).to_csv(run.path/'history.csv', index=False)
 
 def run_report(run:Run, learn:Learner, history:list, **more)->dict:
-    "What is known of a run after its fit"
+    "What is known of `run` after the fit of `learn`: its `history`, and what else is to be told (`more`)"
     config,source = run.config,learn.dls.source
     return dict(config=asdict(config), complete=len(history)==config.epochs, stopped=why_stopped(learn), epochs=len(history), found=source.found,
         fingerprint=source.fingerprint, classes=len(source.classes), history=history, versions=versions(), device=device_name(), **more)

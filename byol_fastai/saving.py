@@ -185,7 +185,7 @@ def restore(
     if state['scaler'] and hasattr(learn, 'scaler'): learn.scaler.load_state_dict(state['scaler'])
 
 def restore_random(learn:Learner, state:dict):
-    "Put the random numbers, and the running mean of the loss, back to where `snapshot` saw them"
+    "Put the random numbers of `learn`, and the running mean of its loss, back to where `snapshot` saw them: `state` is what it returned"
     smooth = learn.recorder.smooth_loss
     smooth.count,smooth.val = state['smooth_loss']
     set_random_state(state['random'], learn.dls.train)
@@ -210,9 +210,9 @@ def read_checkpoint(
 
 # %% ../nbs/w3_saving.ipynb #ca04180a
 class Checkpoint(Callback):
-    "After every epoch, write all that is needed to go on from there: networks, optimizer, schedules, random state, history"
+    "After every epoch, write to `path` all that is needed to go on from there; go on from `resume`, which `Checkpoint.read` returned"
     order,read = 75,staticmethod(read_checkpoint) # after the recorder has its row, and after fastai has skipped the epochs already done
-    def __init__(self, path:str|Path, resume:dict|None=None): "Write to `path`; go on from `resume`, which `Checkpoint.read` returned"; store_attr()
+    def __init__(self, path:str|Path, resume:dict|None=None): store_attr()
     def before_fit(self):
         r = self.resume
         self.began,self.history = time.perf_counter()-(r['seconds'] if r else 0),list(r['history']) if r else []

@@ -33,7 +33,7 @@ class Share:
         world:int, # Number of processes
     ): store_attr()
     def part(self, idxs:list)->list:
-        "Batch k of all processes together is batch k of one process with batches as large"
+        "Those of `idxs` that are this process's: batch k of all processes together is batch k of one process with batches as large"
         bs,w,r,whole = self.dl.bs,self.world,self.rank,len(idxs)//(self.dl.bs*self.world)
         res = [i for k in range(whole) for i in idxs[(k*w+r)*bs:(k*w+r+1)*bs]]
         rest = idxs[whole*bs*w:]

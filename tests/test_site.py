@@ -184,6 +184,7 @@ def served(site):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}'
     server.shutdown()
+    server.server_close()
 
 @pytest.fixture(scope='session')
 def browser():

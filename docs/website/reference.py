@@ -2,7 +2,7 @@
 
 Not by Sphinx's autodoc: it reads docstrings as reStructuredText, and knows neither methods that are patched into other classes, nor constants without a comment of its own kind,
 nor defaults as they are written; what it would spare is the last part of this file."""
-import ast, inspect, re, textwrap
+import ast, functools, inspect, re, textwrap
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -77,7 +77,10 @@ def explained(obj) -> dict:
     parents = [c for c in obj.__mro__[1:] if c.__module__.startswith('byol_fastai')] if inspect.isclass(obj) else []
     for c in parents:
         if callable_of(c): notes = {**explained(c), **{k: v for k,v in notes.items() if v}}
-    return notes
+    passes = re.search(r'^@delegates\(([\w.]+)', inspect.getsource(f), re.M)
+    if not passes: return notes
+    name,*attributes = passes[1].split('.')
+    return {**explained(functools.reduce(getattr, attributes, f.__globals__[name])), **{k: v for k,v in notes.items() if v}}
 
 def returned(obj) -> tuple:
     "Type and explanation of the result"
