@@ -124,7 +124,7 @@ def test_what_the_computer_lacks_is_said_with_what_to_lower_and_the_retry_is_not
     assert json.loads(Path('r/config.json').read_text())['bs']==8
 
 def test_a_run_starts_from_the_encoder_of_another_and_a_longer_one_is_offered(finished, capsys):
-    said = refused(byol_pretrain, ['--resume', finished, '--epochs', '5'], 'has ended', f'--from {finished}')
+    refused(byol_pretrain, ['--resume', finished, '--epochs', '5'], 'has ended', f'--from {finished}')
     byol_pretrain(f'--from {finished} --n 48 --bs 16 --epochs 1 --lr 1e-9 --out more'.split())
     a,b = (load_file(Path(o)/'encoder.safetensors') for o in (finished, 'more'))
     assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a if 'running' not in k and 'num_batches' not in k)
