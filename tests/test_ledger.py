@@ -65,7 +65,7 @@ def test_a_table_is_made_from_its_cell_alone():
 
 # --- prose
 
-SETTINGS = {1, 2, 10, 100} # shares of labels or of a fit; chance among ten classes
+SETTINGS = {1, 2, 8, 10, 100} # shares of labels, of a fit or of an image; chance among ten classes
 PERCENT = r'([+−-]?)(\d+(?:\.\d+)?)\s*\\?%'
 POINTS = r'()(\d+(?:\.\d+)?) (?:percentage )?points?\b'
 
