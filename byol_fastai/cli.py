@@ -135,9 +135,9 @@ def chosen_run(
 
 # %% ../nbs/w4_command_line.ipynb #c472430e
 def _wake_torch(threads=None):
-    "Load PyTorch, with threads that sleep while they wait; `threads` of them, where that is given"
+    "Load PyTorch, with threads that soon go to sleep while they wait; `threads` of them, where that is given"
     if 'torch' not in sys.modules:
-        os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+        os.environ.setdefault('GOMP_SPINCOUNT', '20000')
         if threads: os.environ['OMP_NUM_THREADS'] = str(threads)
         warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a user could do about
     import torch
