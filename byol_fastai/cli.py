@@ -135,9 +135,8 @@ def chosen_run(
 
 # %% ../nbs/w4_command_line.ipynb #c472430e
 def _wake_torch(threads=None):
-    "Load PyTorch, with threads that soon go to sleep while they wait; `threads` of them, where that is given"
+    "Load PyTorch, to compute with so many `threads` where that is given"
     if 'torch' not in sys.modules:
-        os.environ.setdefault('GOMP_SPINCOUNT', '20000')
         if threads: os.environ['OMP_NUM_THREADS'] = str(threads)
         warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a user could do about
     import torch
