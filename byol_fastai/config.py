@@ -51,7 +51,7 @@ class FitOptions:
     opt:str|None=None # Optimizer: adamw, sgd or lars
     wd:float|None=None # Weight decay
     seed:int=42 # Of everything random: weights, split, order and views
-    threads:int|None=None # Threads of the CPU that compute
+    threads:int|None=None # Threads of the CPU that compute; by default as many as there are cores which other programs do not keep busy
 
 @dataclass
 class WatchOptions:

@@ -155,7 +155,7 @@ def start_run(
         learn,labelled = run_learner(run.config, cbs)
         if resume: check_images(resume['images'], learn.dls.source)
     except BaseException: run.discard(); raise
-    run.config.fingerprint = learn.dls.source.fingerprint
+    run.config.fingerprint,run.config.threads = learn.dls.source.fingerprint,run.config.threads or torch.get_num_threads() # with another number of threads sums are rounded in another way
     run.write('config', **asdict(run.config))
     return learn,labelled,resume
 

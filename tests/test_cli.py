@@ -1,5 +1,5 @@
 "The two commands: what they leave behind, and that whatever is wrong is said in one sentence"
-import errno, io, json, re, shutil, subprocess, sys, sysconfig
+import builtins, errno, io, json, os, re, shutil, subprocess, sys, sysconfig, time
 from contextlib import redirect_stdout
 from pathlib import Path
 import pandas as pd, pytest, torch
@@ -7,8 +7,8 @@ from fastai.vision.all import Callback
 from fastcore.docments import docments
 from PIL import Image
 from safetensors.torch import load_file
-from byol_fastai import data, runs
-from byol_fastai.cli import byol_evaluate, byol_pretrain
+from byol_fastai import cli, data, runs
+from byol_fastai.cli import OtherPrograms, byol_evaluate, byol_pretrain, threads_left
 from byol_fastai.config import GROUPS
 from byol_fastai.errors import UserError
 from conftest import write_images
@@ -155,6 +155,101 @@ def test_two_programs_never_work_on_one_run(finished, tmp_path):
     other.kill(); other.communicate()
     byol_pretrain(['--resume', str(run)]) # whoever is dead holds no lock
     assert (run/'report.json').exists()
+
+# --- other programs on the same cores
+
+STAT = """cpu  900 0 0 9000 0 0 0 0 0 0
+cpu0 {} 20 30 5000 40 5 5 7 0 0
+cpu1 300 0 0 900 0 0 0 0 0 0
+cpu2 999999 0 0 5 0 0 0 0 0 0
+intr 1 2 3
+"""
+
+class Fake:
+    "A computer that has worked so many seconds on core 0, of which this program had so many"
+    def __init__(self, monkeypatch):
+        self.all = self.ours = self.time = 0.
+        real = builtins.open
+        monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 1}, raising=False)
+        monkeypatch.setattr(os, 'sysconf', lambda name: 100)
+        monkeypatch.setattr(os, 'times', lambda: (self.ours, 0., 0., 0., 0.))
+        monkeypatch.setattr(time, 'perf_counter', lambda: self.time)
+        monkeypatch.setattr(cli, 'open', lambda path, *args, **kwargs: io.StringIO(STAT.format(int(100*self.all))) if path=='/proc/stat' else real(path, *args, **kwargs), raising=False)
+    def goes_on(self, time, all, ours): self.time,self.all,self.ours = self.time+time,self.all+all,self.ours+ours
+
+def test_cores_that_others_keep_busy_are_those_that_work_but_not_for_us(monkeypatch):
+    computer = Fake(monkeypatch)
+    others = OtherPrograms()
+    computer.goes_on(.5, .5, .1)
+    assert others.busy is None, 'too short to say'
+    computer.goes_on(9.5, 15.5, 7.9)
+    assert others.busy==pytest.approx((16-8)/10), 'a core that this program may not use does not count'
+    computer.goes_on(0, 0, 100)
+    assert others.busy==0
+
+def test_where_the_system_does_not_tell_nothing_is_known(monkeypatch):
+    computer = Fake(monkeypatch)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 1, 5})
+    assert OtherPrograms().began is None and OtherPrograms().busy is None
+    monkeypatch.delattr(os, 'sched_getaffinity')
+    assert OtherPrograms().busy is None
+    assert computer.time==0
+
+@pytest.mark.skipif(not Path('/proc/stat').exists(), reason='Linux tells who works')
+def test_a_busy_neighbour_is_seen():
+    others = OtherPrograms()
+    neighbour = subprocess.Popen([sys.executable, '-c', 'while True: pass'])
+    time.sleep(1.5)
+    neighbour.kill(); neighbour.wait()
+    assert others.busy>.3
+
+@pytest.mark.parametrize('busy, cores, default, threads', [(None, 2, 2, 2), (0, 2, 2, 2), (.49, 2, 2, 2), (.5, 2, 2, 1), (1.2, 2, 2, 1), (9, 2, 2, 1), (3.2, 16, 8, 8), (12, 16, 8, 4)])
+def test_what_others_leave_is_never_more_than_the_default_nor_nothing(busy, cores, default, threads):
+    assert threads_left(busy, cores, default)==threads
+
+@pytest.fixture
+def crowded(monkeypatch):
+    "Two threads by default, two cores, and others that keep 1.2 of them busy"
+    monkeypatch.delenv('OMP_NUM_THREADS')
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {0, 1}, raising=False)
+    monkeypatch.setattr(OtherPrograms, 'busy', 1.2)
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+def test_a_run_takes_the_threads_that_others_leave_says_so_and_goes_on_with_them(crowded, monkeypatch, capsys):
+    class Stop(runs.SayRows):
+        order = 99
+        def after_epoch(self):
+            if self.epoch==0: raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(runs, 'SayRows', Stop)
+        with pytest.raises(SystemExit): byol_pretrain([*SMALL, '--out', 'r'])
+    assert 'Other programs keep 1.2 of the 2 cores busy: computing with 1 thread (--threads 2 overrides).\n' in capsys.readouterr().out
+    assert torch.get_num_threads()==1 and json.loads(Path('r/config.json').read_text())['threads']==1
+    monkeypatch.setattr(OtherPrograms, 'busy', 0.)
+    torch.set_num_threads(2)
+    byol_pretrain(['--resume', 'r'])
+    assert torch.get_num_threads()==1 and 'Other programs' not in capsys.readouterr().out
+    assert json.loads(Path('r/report.json').read_text())['config']['threads']==1
+
+def test_a_number_that_is_given_is_taken_and_a_free_computer_gives_all(crowded, monkeypatch, capsys):
+    byol_pretrain([*SMALL, '--epochs', '1', '--threads', '2', '--out', 'r'])
+    assert torch.get_num_threads()==2 and json.loads(Path('r/config.json').read_text())['threads']==2
+    monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+    monkeypatch.setattr(OtherPrograms, 'busy', .3)
+    byol_pretrain([*SMALL, '--epochs', '1', '--out', 'more'])
+    assert torch.get_num_threads()==2 and json.loads(Path('more/config.json').read_text())['threads']==2
+    assert 'Other programs' not in capsys.readouterr().out
+    refused(byol_evaluate, ['r', '--threads', '0'], '--threads 0')
+
+def test_a_run_of_a_larger_computer_goes_on_with_what_this_one_has(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path/'r')
+    (run/'report.json').unlink()
+    config = json.loads((run/'config.json').read_text())
+    (run/'config.json').write_text(json.dumps({**config, 'threads': 4096}))
+    byol_pretrain(['--resume', str(run)])
+    assert json.loads((run/'config.json').read_text())['threads']==torch.get_num_threads()
 
 # --- what may be wrong
 
