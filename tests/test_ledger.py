@@ -2,7 +2,7 @@
 import itertools, json, re
 import nbformat, pytest
 from byol_fastai import course
-from byol_fastai.course import figure, ledger, results_table
+from byol_fastai.course import figure, ledger, results_table, seeds_table
 from ledger import record
 from conftest import ROOT, tool
 
@@ -17,15 +17,19 @@ def numbers(o):
 @pytest.mark.parametrize('path', RESULTS, ids=lambda o: o.stem)
 def test_every_entry_says_where_its_figures_come_from(path):
     entry = json.loads(path.read_text())
-    if path.stem=='published': assert set(entry)=={'what', 'figures', 'sources'} and all(entry.values())
+    if path.stem=='published': assert set(entry)=={'what', 'figures', 'sources', 'protocols'} and all(entry.values())
     else:
-        assert set(entry)==OURS and all(entry[k] for k in OURS-{'config', 'commit'}), 'a figure without a source is no figure'
+        assert set(entry)-{'protocols'}==OURS and all(entry[k] for k in OURS-{'config', 'commit'}), 'a figure without a source is no figure'
         assert re.fullmatch(r'\d{4}-\d\d-\d\d', entry['date']) and {'python', 'torch', 'fastai', 'byol_fastai'} <= set(entry['versions'])
         assert re.fullmatch(r'[0-9a-f]{7,40}', entry['commit']), 'measured in a state that nobody can get back'
     assert numbers(entry['figures'])
 
 def test_published_figures_are_shares():
     assert RESULTS and all(0<=o<=1 for o in numbers(ledger('published')['figures']))
+
+def test_every_published_figure_says_what_it_was_measured_on_and_how():
+    entry = ledger('published')
+    assert set(entry['protocols'])==set(entry['figures']) and all(set(o)=={'data', 'protocol'} and all(o.values()) for o in entry['protocols'].values())
 
 def test_figures_are_found_by_their_key(tmp_path, monkeypatch):
     monkeypatch.setattr(course, 'RESULTS', tmp_path)
@@ -42,20 +46,46 @@ def test_without_git_or_outside_a_repository_there_is_no_commit_and_all_the_rest
     record('gitless', 'A test', {'a': 1}, 'pytest')
     for o in ('outside', 'gitless'): assert ledger(o)['commit'] is None and figure(f'{o}/a')==1
 
-def test_the_table_shows_what_was_measured_and_says_what_was_not(tmp_path, monkeypatch):
+def cells(table):
+    "The cells of a table, without the line below its head"
+    rows = [[c.strip() for c in o.strip('|').split('|')] for o in table.data.splitlines()]
+    assert len({len(o) for o in rows})==1 and set(rows[1])=={'---'}
+    return [rows[0], *rows[2:]]
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    "A ledger of its own"
     monkeypatch.setattr(course, 'RESULTS', tmp_path)
+    return tmp_path
+
+def test_the_table_shows_what_was_measured_and_says_what_was_not(own):
     record('mine', 'A test', {'a': .5, 'zero': 0.}, 'pytest')
     record('theirs', 'A test', {'a': .525}, 'pytest')
-    rows = results_table([('both', 'mine/a', 'theirs/a'), ('zero', 'mine/zero', None), ('none', 'mine/z', 'theirs/z')]).data.splitlines()
-    cells = [[c.strip() for c in o.strip('|').split('|')] for o in rows]
-    assert cells[0]==['what we did', 'ours', 'published', 'difference'] and len({len(o) for o in cells})==1
-    assert cells[2:]==[['both', '50.0 %', '52.5 %', '-2.5'], ['zero', '0.0 %', '–', '–'], ['none', 'not yet run', 'not yet run', '–']]
+    rows = [('both', 'mine/a', 'theirs/a'), ('zero', 'mine/zero', None), ('none', 'mine/z', 'theirs/z')]
+    assert cells(results_table(rows))==[['what we did', 'ours', 'published'], ['both', '50.0 %', '52.5 %'], ['zero', '0.0 %', '–'], ['none', 'not yet run', 'not yet run']]
+    assert cells(results_table(rows[1:2]))==[['what we did', 'ours'], ['zero', '0.0 %']]
+
+def test_a_difference_is_there_only_where_data_and_protocol_are_the_same(own):
+    how = dict(data='CIFAR-10', protocol='kNN')
+    record('theirs', 'A test', {'a': {'knn': .525}, 'b': .4, 'c': .3}, 'pytest', protocols={'a': how, 'b': how | dict(protocol='linear'), 'c': {}})
+    record('mine', 'A test', {'a': .5, 'b': {'d': .5}, 'c': .3}, 'pytest', protocols={'a': how, 'b': how})
+    rows = [('same', 'mine/a', 'theirs/a/knn'), ('another protocol', 'mine/a', 'theirs/b'), ('nobody says', 'mine/c', 'theirs/c'), ('not run', 'mine/b/z', 'theirs/a/knn')]
+    assert [o[3] for o in cells(results_table(rows))]==['difference', '-2.5', '–', '–', '–']
+    for o in rows[1:]: assert len(cells(results_table([o]))[0])==3
 
 @pytest.mark.parametrize('path', sorted((ROOT/'nbs').glob('*.ipynb')), ids=lambda o: o.stem)
 def test_tables_stored_in_a_notebook_say_what_the_ledger_says(path):
     tables = tool('tables')
     before = json.loads(path.read_text(encoding='utf-8'))
     assert tables.refresh(json.loads(json.dumps(before)), path.name)==before, 'run python docs/refresh.py'
+
+def test_a_table_of_seeds_is_brought_up_to_date_as_well(own):
+    tables = tool('tables')
+    (own/'mine.json').write_text(json.dumps(dict(figures=dict(runs=dict(a={'0': dict(knn=.5)})))))
+    source,output = "from x import *\nseeds_table('mine', measure='knn')",lambda: dict(data={'text/markdown': ['old'], 'text/plain': ['']})
+    nb = dict(cells=[dict(cell_type='code', source=[source], outputs=[output()])])
+    assert ''.join(tables.refresh(nb, 'n')['cells'][0]['outputs'][0]['data']['text/markdown'])==seeds_table('mine', measure='knn').data
+    assert tables.tables(source, 'n')==[], 'it compares nothing with the papers'
 
 def test_a_table_is_made_from_its_cell_alone():
     tables = tool('tables').tables
