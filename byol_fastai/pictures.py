@@ -17,6 +17,7 @@ from .evaluate import *
 
 # %% ../nbs/w7_pictures.ipynb #caa38d70
 COLOURS = dict(blue='#0072B2', orange='#E69F00', green='#009E73', red='#D55E00', purple='#CC79A7', sky='#56B4E9', black='#000000')
+_GREY = '#777777'
 
 # %% ../nbs/w7_pictures.ipynb #c1501475
 def _boxes(ax, places):
@@ -24,7 +25,7 @@ def _boxes(ax, places):
     look = lambda colour: dict(boxstyle='round,pad=.5', fc=colour+'26', ec=colour, lw=1.8)
     return {k: ax.text(x, y, text, ha='center', va='center', fontsize=12, bbox=look(c)) for k,(x,y,text,c) in places.items()}
 
-def _arrow(start, end, text='', colour='#777777', shift=(0, .22), **kwargs):
+def _arrow(start, end, text='', colour=_GREY, shift=(0, .22), **kwargs):
     "An arrow from box to box, with words beside its middle"
     ax,a,b = start.axes,np.array(start.get_position()),np.array(end.get_position())
     ends = dict(patchA=start.get_bbox_patch(), patchB=end.get_bbox_patch(), shrinkA=2, shrinkB=2)
@@ -34,7 +35,7 @@ def _arrow(start, end, text='', colour='#777777', shift=(0, .22), **kwargs):
 # %% ../nbs/w7_pictures.ipynb #cda28949
 def _networks(ax):
     "The boxes of BYOL, and an arrow for every way a view goes, every way the gradient goes back, and the moving average"
-    grey,blue,orange,red = '#777777',*(COLOURS[o] for o in ('blue', 'orange', 'red'))
+    grey,blue,orange,red = _GREY,*(COLOURS[o] for o in ('blue', 'orange', 'red'))
     b = _boxes(ax, dict(x=(0, 1.2, 'image', grey), loss=(11, 1.2, 'loss', red), q1=(8.7, 2.2, 'predictor', blue),
         v1=(1.8, 2.2, 'view 1', grey), f1=(3.9, 2.2, 'encoder', blue), g1=(6.3, 2.2, 'projector', blue),
         v2=(1.8, .2, 'view 2', grey), f2=(3.9, .2, 'encoder', orange), g2=(6.3, .2, 'projector', orange)))
@@ -132,21 +133,24 @@ def _thumbnail(im, side):
     square = im[None, :, top:top+s, left:left+s].float()
     return F.interpolate(square, (side, side), mode='area' if s>side else 'nearest')[0].round().byte()
 
-def _thumbnails(dl, idxs, side): return {i: _thumbnail(dl.dataset[i][0], side) for i in sorted(set(idxs))}
+def _thumbnails(dl, idxs, side): return {i: _thumbnail(dl.dataset[i][0], side) for i in sorted(set(idxs))} # each is read once
 
 # %% ../nbs/w7_pictures.ipynb #cba056ed
-def _first_images(dl, n, dls, bs):
-    "A loader of at most `n` images of `dl`, the same ones every time, as the encoder wants to see them"
-    ds,n_all = dl.dataset,len(dl.dataset)
-    part = ds if n_all<=n else ds.subset(sorted(np.random.default_rng(0).permutation(n_all)[:n].tolist()))
-    stats = {k:v for k in ('mean', 'std') if (v := getattr(dls, k, None)) is not None}
-    return plain_dl(part, dls.size, bs, device=dls.device, **stats)
+def _some(dl, n):
+    "Places of at most `n` images of `dl`, the same ones every time"
+    n_all = len(dl.dataset)
+    return list(range(n_all)) if n_all<=n else sorted(np.random.default_rng(0).permutation(n_all)[:n].tolist())
 
-def _features(encoder, dl):
-    "The features of all images of `dl`, row by row"
-    res = embed(encoder, dl)[0]
-    if len(res)!=len(dl.dataset): raise UserValueError(f"{len(dl.dataset)-len(res)} of {len(dl.dataset)} images could not be read, so features and images do not match: take those files away.")
-    return res
+def _features(encoder, dl, idxs, dls, bs):
+    "The features of the images `idxs` of `dl`, row by row"
+    stats = {k:v for k in ('mean', 'std') if (v := getattr(dls, k, None)) is not None}
+    part = dl.dataset if len(idxs)==len(dl.dataset) else dl.dataset.subset(idxs)
+    return embed(encoder, plain_dl(part, dls.size, bs, device=dls.device, **stats))[0]
+
+def _check_rows(features, dl, n):
+    "A sentence where features and images do not match"
+    if len(features)==n: return
+    raise UserValueError(f"There are {len(features)} features of {n} images of a loader of {len(dl.dataset)}: give one row for each image, and take away files that cannot be read.")
 
 # %% ../nbs/w7_pictures.ipynb #cb76c444
 def _grid(rows, queries):
@@ -155,7 +159,7 @@ def _grid(rows, queries):
     step = rows.shape[-1]+gap
     fig,ax = plt.subplots(figsize=(1.1*rows.shape[1], 1.1*len(rows)), layout='constrained')
     ax.imshow(make_grid(rows.flatten(0, 1), rows.shape[1], gap, pad_value=255).permute(1, 2, 0).numpy())
-    for i in range(len(rows)): ax.add_patch(plt.Rectangle((gap/2-.5, i*step+gap/2-.5), step, step, fill=False, color=COLOURS['orange'], linewidth=3))
+    for i in range(len(rows)): ax.add_patch(plt.Rectangle((gap/2-.5, i*step+gap/2-.5), step, step, fill=False, color=_GREY, linewidth=3))
     ax.set_xticks([.5*step, 1.5*step][:rows.shape[1]], ['query', 'nearest'][:rows.shape[1]]); ax.set_yticks([]); ax.grid(False)
     ax.xaxis.tick_top(); ax.tick_params(length=0)
     for side in ax.spines.values(): side.set_visible(False)
@@ -169,11 +173,14 @@ def plot_neighbours(
     k:int=7, # Neighbours of each, among the images of the first
     max_bank:int=5000, # Look at no more than so many of those
     bs:int|None=None, # Images in a batch; by default as many as in those of `dls`
+    features:tuple|None=None, # Features of all images of the two loaders, [N,d] and [M,d], where they are there: then `encoder` has nothing to do, and all of them are looked at
 )->plt.Figure:
     "Images that the encoder has not trained on and, right of each, what it finds most alike"
-    bs = bs or dls.train.bs
-    bank,queries = _first_images(dls.train, max_bank, dls, bs),_first_images(dls.valid, n, dls, bs)
-    found = nearest(_features(encoder, bank), _features(encoder, queries), k)
+    places = [_some(dls.train, len(dls.train.dataset) if features else max_bank), _some(dls.valid, n)]
+    for dl,o in zip(dls.loaders, features or ()): _check_rows(o, dl, len(dl.dataset))
+    bank,queries = [features[i][o] if features else _features(encoder, dl, o, dls, bs or dls.train.bs) for i,(dl,o) in enumerate(zip(dls.loaders, places))]
+    for o,dl,idxs in zip((bank, queries), dls.loaders, places): _check_rows(o, dl, len(idxs))
+    found = [[places[0][i] for i in row] for row in nearest(bank, queries, k).tolist()]
     side = min(dls.size, 128)
-    ims,asked = _thumbnails(bank, found.flatten().tolist(), side),_thumbnails(queries, range(len(found)), side)
-    return _grid(torch.stack([torch.stack([asked[i], *(ims[j] for j in row)]) for i,row in enumerate(found.tolist())]), n)
+    ims,asked = _thumbnails(dls.train, sum(found, []), side),_thumbnails(dls.valid, places[1], side)
+    return _grid(torch.stack([torch.stack([asked[i], *(ims[j] for j in row)]) for i,row in zip(places[1], found)]), n)

@@ -178,6 +178,16 @@ def attempt(
         warn(f"{what} could not be made, the rest goes on: {failed[what]}")
 
 # %% ../nbs/w6_runs.ipynb #c1b23615
+class _Remembers(nn.Module):
+    "`encoder`, and in `said` all that it has answered, on the CPU"
+    def __init__(self, encoder): super().__init__(); self.encoder,self.said = encoder,[]
+    def forward(self, x):
+        self.said.append((res := self.encoder(x)).float().cpu())
+        return res
+    def features(self, dls): # Of all images of both loaders; `None` where it has not seen just these
+        n = [len(o.dataset) for o in dls.loaders[:2]] if dls else [0]
+        return torch.cat(self.said).split(n) if self.said and sum(map(len, self.said))==sum(n) else None
+
 def probe_features(
     encoder:nn.Module, # Pretrained
     untrained:nn.Module, # The same architecture with random weights
@@ -204,10 +214,11 @@ def draw_pictures(
     labelled:DataLoaders|None, # As from `labelled_dls`
     history:list, # Rows as `Checkpoint` keeps them
     failed:dict, # Where the reasons of what failed are put
+    features:tuple|None=None, # Of the images of `labelled`, where they are there
 ):
     "Curves, views and neighbours of a run"
     draws = dict(curves=lambda: plot_history(history), views=lambda: plot_views(learn),
-        neighbours=lambda: plot_neighbours(unwrap(learn.model).encoder, labelled or learn.dls))
+        neighbours=lambda: plot_neighbours(unwrap(learn.model).encoder, labelled or learn.dls, features=features))
     for name,draw in draws.items(): attempt(f'{name}.png', partial(save_figure, run.path/f'{name}.png', draw), failed)
 
 # %% ../nbs/w6_runs.ipynb #cb140c8a
@@ -247,13 +258,13 @@ def fit_run(
 # %% ../nbs/w6_runs.ipynb #c99e802a
 def _measure(run, learn, labelled, untrained, history, seconds):
     "The report, and in it what probes and pictures give; written before and after each, so that nothing is lost"
-    failed,probes = {},None
+    failed,probes,encoder = {},None,_Remembers(unwrap(learn.model).encoder)
     def write(finished): return run.write('report', **run_report(run, learn, history, finished=finished, seconds=round(seconds(), 1),
         peak_memory_gb=round(peak_memory_gb(), 2), probes=probes, failed=failed, labelled=labelled is not None))
     write(False)
-    probes = attempt('probes', lambda: probe_features(unwrap(learn.model).encoder, untrained, labelled, failed), failed)
+    probes = attempt('probes', lambda: probe_features(encoder, untrained, labelled, failed), failed)
     write(False)
-    draw_pictures(run, learn, labelled, history, failed)
+    draw_pictures(run, learn, labelled, history, failed, encoder.features(labelled))
     return write(True)
 
 # %% ../nbs/w6_runs.ipynb #c7896828

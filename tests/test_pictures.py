@@ -1,10 +1,13 @@
 "The pictures of a run: what they show, of what images, and how much they hold"
 import math
 import matplotlib.pyplot as plt, numpy as np, pytest, torch
+from matplotlib.colors import to_hex
 from fastai.vision.all import DataLoaders, TensorImage, nn
 from sklearn.metrics.pairwise import cosine_similarity
 from byol_fastai import pictures
 from byol_fastai.data import ImageArray, byol_dls, load_source, labelled_dls, plain_dl
+from byol_fastai.errors import UserValueError
+from byol_fastai.evaluate import embed
 from byol_fastai.pictures import COLOURS, draw_byol, nearest, plot_history, plot_neighbours, plot_views
 from conftest import tiny_learner, write_images
 
@@ -69,6 +72,17 @@ def test_the_query_stands_first_and_what_is_found_is_the_nearest():
     picture = plot_neighbours(Recording(), dls, n=2, k=1).axes[0].images[0].get_array()
     cell = lambda r,c: torch.as_tensor(np.asarray(picture))[r*10+5, c*10+5].tolist()
     assert cell(0, 0)==cell(0, 1)==[5, 5, 250] and cell(1, 0)==cell(1, 1)==[250, 5, 5]
+
+def test_features_that_are_there_give_the_same_picture_without_the_encoder():
+    dls = byol_dls('shapes', bs=16, n=60, size=16)
+    features = [embed(Recording(), plain_dl(dl.dataset, 16, 16, 'cpu'))[0] for dl in dls.loaders]
+    shown = [plot_neighbours(o, dls, n=4, k=3, features=f).axes[0].images[0].get_array() for o,f in ((Recording(), None), (None, features))]
+    assert np.array_equal(*shown)
+    with pytest.raises(UserValueError, match='53 features of 54 images'): plot_neighbours(None, dls, features=(features[0][1:], features[1]))
+
+def test_the_frame_of_a_query_has_the_colour_of_no_network():
+    frames = plot_neighbours(Recording(), byol_dls('shapes', bs=16, n=40, size=16), n=3, k=2).axes[0].patches
+    assert len(frames)==3 and not {to_hex(o.get_edgecolor()).upper() for o in frames} & {o.upper() for o in COLOURS.values()}
 
 def test_neighbours_of_photographs_of_many_shapes(tmp_path):
     write_images(tmp_path/'d'/'a', 12, size=40); write_images(tmp_path/'d'/'b', 12, size=70, seed=1)

@@ -61,6 +61,13 @@ def test_images_without_labels_give_a_run_without_probes(tmp_path):
     assert report['probes'] is None and report['complete']
     assert {'encoder.safetensors', 'curves.png', 'views.png', 'neighbours.png'} <= {o.name for o in (tmp_path/'r').iterdir()}
 
+def test_after_the_fit_each_image_goes_through_the_encoder_once(tmp_path):
+    seen = []
+    class Count(Quiet):
+        def after_fit(self): self.model.encoder.register_forward_hook(lambda m, x, y: seen.append(len(y)))
+    report = pretrain(Run.create(tmp_path/'r', run_config('shapes', **{**TINY, 'epochs': 1})), Count(), bar=False)
+    assert sum(seen)==48+48 and not report['failed'], 'as many to train on as to test on, for probes and picture together'
+
 def test_options_that_are_not_given_keep_the_preset_of_the_source():
     assert asdict(run_config('shapes', bs=32, lr=None))=={**asdict(run_config('shapes')), 'bs': 32}
     assert run_config('cifar10').arch=='resnet18' and run_config('shapes').arch=='tiny'
