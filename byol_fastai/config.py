@@ -12,7 +12,7 @@ __all__ = ['SOURCES', 'CHOICES', 'GROUPS', 'PRESETS', 'ImageOptions', 'NetworkOp
 import difflib, json, math, os, re, tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from .errors import *
@@ -196,20 +196,34 @@ def run_config(
     return RunConfig(**{**PRESETS.get(data, PRESETS['folder']), **given, 'data':data})
 
 # %% ../nbs/w4b_config.ipynb #cbda329c
+def _hold_folder(folder):
+    "Lock the folder itself; returns what lets it go"
+    import fcntl
+    f = os.open(folder, os.O_RDONLY)
+    try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
+    except BlockingIOError: os.close(f); raise
+    except OSError: pass # a file system that knows no locks
+    return partial(os.close, f)
+
+def _hold_file(folder):
+    "Lock a hidden file in the folder; returns what lets it go"
+    from filelock import FileLock, Timeout
+    lock = FileLock(str(Path(folder)/'.lock'), timeout=0)
+    try: lock.acquire()
+    except Timeout as e: raise BlockingIOError(str(e)) from e
+    except (OSError, NotImplementedError): pass
+    return lock.release
+
+# %% ../nbs/w4b_config.ipynb #cbda330d
 @contextmanager
 def locked(
     folder:Path, # Is there
 ):
     "Keep the folder for this process inside the block; a sentence where another process has it"
-    try: import fcntl
-    except ImportError: yield; return
-    f = os.open(folder, os.O_RDONLY)
-    try:
-        try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
-        except BlockingIOError as e: raise UserRuntimeError(f"Another program is at work in {folder}: wait for it, or give another folder with --out.") from e
-        except OSError: pass # a file system that knows no locks
-        yield
-    finally: os.close(f)
+    try: let_go = (_hold_folder if find_spec('fcntl') else _hold_file)(folder)
+    except BlockingIOError as e: raise UserRuntimeError(f"Another program is at work in {folder}: wait for it, or give another folder with --out.") from e
+    try: yield
+    finally: let_go()
 
 # %% ../nbs/w4b_config.ipynb #ce55cdfc
 class _CannotWrite(UserError, FileExistsError, PermissionError):

@@ -11,7 +11,7 @@ __all__ = ['probe_dls', 'given_encoder', 'run_source', 'run_learner', 'SayRows',
 
 # %% ../nbs/w6_runs.ipynb #c1e35fac
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from copy import deepcopy
 import dataclasses
 from dataclasses import asdict
@@ -178,16 +178,6 @@ def attempt(
         warn(f"{what} could not be made, the rest goes on: {failed[what]}")
 
 # %% ../nbs/w6_runs.ipynb #c1b23615
-class _Remembers(nn.Module):
-    "`encoder`, and in `said` all that it has answered, on the CPU"
-    def __init__(self, encoder): super().__init__(); self.encoder,self.said = encoder,[]
-    def forward(self, x):
-        self.said.append((res := self.encoder(x)).float().cpu())
-        return res
-    def features(self, dls): # Of all images of both loaders; `None` where it has not seen just these
-        n = [len(o.dataset) for o in dls.loaders[:2]] if dls else [0]
-        return torch.cat(self.said).split(n) if self.said and sum(map(len, self.said))==sum(n) else None
-
 def probe_features(
     encoder:nn.Module, # Pretrained
     untrained:nn.Module, # The same architecture with random weights
@@ -200,6 +190,17 @@ def probe_features(
     if failed is not None: failed.update(res.attrs['failed'])
     if res.loc['BYOL'].isna().all(): return None
     return {k:{c:None if math.isnan(v) else round(v, 4) for c,v in row.items()} for k,row in res.to_dict('index').items()}
+
+# %% ../nbs/w6_runs.ipynb #c1b23617
+class _Remembers(nn.Module):
+    "`encoder`, and in `said` all that it has answered, on the CPU"
+    def __init__(self, encoder): super().__init__(); self.encoder,self.said = encoder,[]
+    def forward(self, x):
+        self.said.append((res := self.encoder(x)).float().cpu())
+        return res
+    def features(self, dls): # Of all images of both loaders; `None` where it has not seen just these
+        n = [len(o.dataset) for o in dls.loaders[:2]] if dls else [0]
+        return torch.cat(self.said).split(n) if self.said and sum(map(len, self.said))==sum(n) else None
 
 # %% ../nbs/w6_runs.ipynb #cdeb54b3
 def save_figure(path:Path, draw:Callable):
@@ -276,7 +277,9 @@ def pretrain(
     "Pretrain an encoder, hold it against raw pixels and an untrained encoder, and leave everything in the run folder"
     began = time.perf_counter()
     run.path.mkdir(parents=True, exist_ok=True)
-    with locked(run.path): return _pretrain(run, cbs, bar, began)
+    with ExitStack() as after, locked(run.path):
+        after.push(lambda kind, *_: run.discard() if kind else None) # once the lock is let go: where it is a file, the folder was not empty before
+        return _pretrain(run, cbs, bar, began)
 
 # %% ../nbs/w6_runs.ipynb #c1ad92ba
 def _pretrain(run, cbs, bar, began):

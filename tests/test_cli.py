@@ -7,10 +7,11 @@ from fastai.vision.all import Callback
 from fastcore.docments import docments
 from PIL import Image
 from safetensors.torch import load_file
-from byol_fastai import cli, data, runs
+from byol_fastai import cli, config, data, runs
 from byol_fastai.cli import OtherPrograms, byol_evaluate, byol_pretrain, threads_left
 from byol_fastai.config import GROUPS
 from byol_fastai.errors import UserError
+from byol_fastai.files import is_hidden
 from conftest import write_images
 
 SMALL = '--arch tiny --n 48 --bs 16 --size 16 --epochs 2'.split()
@@ -145,16 +146,30 @@ def test_results_in_the_data_folder_never_become_data(tmp_path, monkeypatch):
     counts = [json.loads(o.read_text())['fingerprint']['count'] for o in sorted(Path('runs').glob('*/report.json'))]
     assert counts==[24, 24]
 
-def test_two_programs_never_work_on_one_run(finished, tmp_path):
-    run = shutil.copytree(finished, tmp_path/'r')
+@pytest.mark.parametrize('system', ['posix', 'windows'])
+def test_two_programs_never_work_on_one_run(system, finished, tmp_path, monkeypatch):
+    run,hide = shutil.copytree(finished, tmp_path/'r'), "config.find_spec = lambda name: None\n" if system=='windows' else ''
+    if hide: monkeypatch.setattr(config, 'find_spec', lambda name: None) # no fcntl there
     (run/'report.json').unlink()
-    code = f"import sys, time\nfrom pathlib import Path\nfrom byol_fastai.config import locked\nwith locked(Path({str(run)!r})): print('in', flush=True); time.sleep(600)"
+    code = f"import time\nfrom pathlib import Path\nfrom byol_fastai import config\n{hide}with config.locked(Path({str(run)!r})): print('in', flush=True); time.sleep(600)"
     other = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline()=='in\n'
     refused(byol_pretrain, ['--resume', run], 'Another program is at work')
     other.kill(); other.communicate()
     byol_pretrain(['--resume', str(run)]) # whoever is dead holds no lock
     assert (run/'report.json').exists()
+
+@pytest.mark.parametrize('hold', [config._hold_folder, config._hold_file])
+def test_a_lock_is_let_go_and_one_that_the_file_system_does_not_know_is_tolerated(hold, tmp_path, monkeypatch):
+    import fcntl
+    let_go = hold(tmp_path)
+    with pytest.raises(BlockingIOError): hold(tmp_path)
+    let_go()
+    hold(tmp_path)()
+    assert all(is_hidden(o.name) for o in tmp_path.iterdir()), 'never data'
+    def unknown(*args): raise OSError(errno.ENOLCK, 'No locks available')
+    monkeypatch.setattr(fcntl, 'flock', unknown)
+    hold(tmp_path/'')()
 
 # --- other programs on the same cores
 
