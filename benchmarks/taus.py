@@ -1,26 +1,30 @@
-"""The target network's decay on the embedded shapes: kNN after the same short fit for every constant tau.
+"""How slow should the target be? The same fit on the embedded shapes with constant taus from 0 to 1, the cosine schedule, and copies of the online network every so often.
 
     python benchmarks/taus.py
 """
-from fastai.vision.all import set_seed
-from byol_fastai.all import *
-from ledger import record
+from functools import partial
+from seeds import experiment, figures, fit, learner
 
-TAUS = 0, .5, .9, .97, .99, 1
+TAUS = 0, .5, .9, .97, .99, .999, 1
+COPIES = {'copy every epoch': 1, 'copy every 4 epochs': 4} # epochs between two copies
 
-def knn(tau: float, seed: int = 0) -> float:
-    "kNN accuracy after a fit whose tau never changes"
-    config = run_config('shapes')
-    set_seed(seed)
-    dls, labelled = byol_dls('shapes', config.bs, seed=seed), labelled_dls('shapes')
-    learn = byol_learner(dls, config.arch, n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, tau=tau, schedule='constant', guard=False)
-    with learn.no_bar(), learn.no_logging(): learn.fit_byol(config.epochs, config.lr)
-    bank, queries = (embed(learn.model.encoder, o) for o in labelled)
-    return round(accuracy_of(knn_predict(*bank, queries[0]), queries[1]), 4)
+def constant(config, tau: float, seed: int) -> dict:
+    "A tau that never changes"
+    return figures(fit(learner(config, seed, tau=tau, schedule='constant'), config), config)
 
-if __name__ == '__main__':
-    figures = {}
-    for tau in TAUS:
-        figures[f'{tau:g}'] = knn(tau)
-        print(tau, figures[f'{tau:g}'], flush=True)
-        record('taus', 'kNN accuracy on the embedded shapes after the same fit with a constant tau', figures, 'python benchmarks/taus.py', seed=0)
+def cosine(config, seed: int) -> dict:
+    "The schedule of the paper, with the tau that suits the length of the fit"
+    return figures(fit(learner(config, seed, schedule='cosine'), config), config)
+
+def copied(config, epochs: int, seed: int) -> dict:
+    "A target that stands still, and becomes the online network all at once after so many epochs"
+    def tau(k, K): return 0. if (k+1) % (epochs*(K//config.epochs)) == 0 else 1.
+    return figures(fit(learner(config, seed, schedule=tau), config), config)
+
+def jobs(config) -> dict:
+    return {f'{o:g}': partial(constant, config, o) for o in TAUS} | {'cosine': partial(cosine, config)} | {k: partial(copied, config, o) for k, o in COPIES.items()}
+
+def main(argv=None):
+    experiment('taus', 'Probes on the embedded shapes after the same fit with different decays of the target network', jobs, argv, __doc__)
+
+if __name__ == '__main__': main()

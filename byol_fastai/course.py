@@ -6,7 +6,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/w5_course.html.md"""
 
 # %% auto #0
 __all__ = ['PROFILES', 'LOOK', 'RESULTS', 'MEASURES', 'profile_name', 'profile', 'start_lesson', 'ledger', 'figure',
-           'results_table', 'shows', 'seed_values', 'standard_error', 'difference', 'higher', 'seeds_table',
+           'results_table', 'seed_values', 'standard_error', 'difference', 'higher', 'shows', 'seeds_table',
            'plot_seeds', 'COLOURS', 'versions', 'device_name']
 
 # %% ../nbs/w5_course.ipynb #c003
@@ -102,17 +102,6 @@ def results_table(
     shown = [i for i in range(4) if i<2 or any(o[i] for o in lines)]
     return _markdown([[o[i] or '–' for i in shown] for o in [head, *lines]])
 
-# %% ../nbs/w5_course.ipynb #s008b
-def shows(
-    name:str, # As in `higher`
-    a, # A setting
-    b, # Another one
-    times:float=3, # So many standard errors at least
-    measure:str='knn', # See `seed_values`
-)->bool|None: # `None` where either has not yet been run with two seeds
-    "Does a difference between `a` and `b` show, in either direction?"
-    return None if (d := higher(name, a, b, times, measure)) is None else d or higher(name, b, a, times, measure)
-
 # %% ../nbs/w5_course.ipynb #s001
 def _setting(o): return o if isinstance(o, str) else f'{o:g}' # .9 is '0.9', as the ledger writes it
 
@@ -180,6 +169,17 @@ def higher(
     "Is `a` higher than `b`, by at least `times` standard errors?"
     d = difference(*[seed_values(name, o, measure).values() for o in (a, b)])
     return None if math.isnan(d) else d>=times
+
+# %% ../nbs/w5_course.ipynb #s008b
+def shows(
+    name:str, # As in `higher`
+    a, # A setting
+    b, # Another one
+    times:float=3, # So many standard errors at least
+    measure:str='knn', # See `seed_values`
+)->bool|None: # `None` where either has not yet been run with two seeds
+    "Does a difference between `a` and `b` show, in either direction?"
+    return None if (d := higher(name, a, b, times, measure)) is None else d or higher(name, b, a, times, measure)
 
 # %% ../nbs/w5_course.ipynb #s012
 MEASURES = dict(knn='kNN', linear='linear') # how pictures and tables call what a run has

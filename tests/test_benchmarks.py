@@ -1,11 +1,14 @@
 "Every benchmark runs from end to end at a tiny size, without the peers, and writes its figures where the ledger has them"
-import importlib, json, sys
+import importlib, json, math, os, signal, sys, time, warnings
 from functools import partial
+from inspect import signature
+from pathlib import Path
+from types import SimpleNamespace
 import numpy as np, pytest, torch
 from PIL import Image
 from byol_fastai import course
 from byol_fastai.all import BYOLLoss, linear_probe, make_shapes
-from conftest import same, tiny_learner, write_images
+from conftest import Do, same, state, tiny_learner, write_images
 
 def program(name):
     "The module `benchmarks/name.py`"
@@ -128,6 +131,166 @@ def test_ours_and_fastai_hand_out_the_same_images(tmp_path):
     a,b = (torch.cat([x.as_subclass(torch.Tensor) for x,_ in o]) for o in (photos.ours(data, 6), photos.fastais(data, 6, 0)))
     a,b = (o[o.mean((1, 2, 3)).argsort()] for o in (a, b))
     assert a.shape==b.shape and (a-b).abs().mean()<.02, 'bicubic and bilinear'
+
+# --- experiments with several seeds
+
+TINY = '--n 128 --epochs 1 --bs 16 --seeds 1'
+
+@pytest.mark.parametrize('name', ['taus', 'ladder', 'normalisation', 'views_decide', 'shield'])
+def test_an_experiment_runs_every_setting(bench, name):
+    if name in ('views_decide', 'shield') and 'return_params' not in signature(make_shapes).parameters: pytest.skip('the shapes do not tell their parameters')
+    figures = bench(name, TINY)
+    for setting, runs in figures['runs'].items():
+        assert set(runs)=={'0'} and {'knn', 'linear', 'seconds'} <= set(runs['0']), setting
+        assert all({'epoch', 'valid_loss', 'knn'} <= set(o) for o in runs['0'].get('history', []))
+    assert set(figures['knn'])==set(figures['runs'])==set(course.ledger(name)['figures']['linear'])
+    assert any('history' in o['0'] for o in figures['runs'].values())
+
+def test_the_main_job_is_measured_by_itself(bench, monkeypatch):
+    main_job,asked = program('main_job'),[]
+    def run(command, **kwargs): # the program itself is tested elsewhere; here is what is made of its report
+        asked.append(command)
+        out,seed = Path(command[command.index('--out')+1]),int(command[command.index('--seed')+1])
+        out.mkdir()
+        probes = {'raw pixels': dict(kNN=.2, linear=.3), 'grey pixels': dict(kNN=.1+.1*seed, linear=None), 'BYOL': dict(kNN=.8+.02*seed, linear=.9), 'random encoder': dict(kNN=.1, linear=.1)}
+        (out/'report.json').write_text(json.dumps(dict(probes=probes, seconds=60.+seed, peak_memory_gb=1.5, history=[dict(epoch=0, knn=.5)])))
+    monkeypatch.setattr(main_job, 'subprocess', SimpleNamespace(run=run))
+    figures = bench('main_job', '--seeds 3')
+    assert [o for c in asked for o in c if o.startswith('--')]==['--seed', '--out']*3, 'no option but the seed'
+    assert figures['pixels']==dict(knn=.2, linear=.3) and figures['grey']==dict(knn=.2) and figures['byol']==dict(knn=.82, linear=.9)
+    assert figures['ahead']==dict(knn=.54, linear=.6) and figures['spread']==dict(knn=.04, linear=0) and figures['worst']==dict(knn=.8, linear=.9)
+    assert (figures['seconds'], figures['most_seconds'], figures['peak_memory_gb'])==(61, 62, 1.5)
+    assert [*figures['runs']]==[*main_job.ROWS] and figures['runs']['supervised']=={} and figures['runs']['BYOL']['2']['history']
+    assert 'supervised' not in figures and bench('main_job', '--seeds 3')==figures and len(asked)==3
+
+def table(name='made_up', settings=('a', 'b'), **config):
+    seeds = program('seeds')
+    return seeds.Table(name, 'A test', [*settings], config, f'python benchmarks/{name}.py', seeds.means)
+
+def counting(calls, name, stop=None):
+    "A job that says what it was asked for, and stops at one seed"
+    def job(seed):
+        if seed==stop: raise KeyboardInterrupt
+        calls.append((name, seed))
+        return dict(knn=.1*seed, history=[dict(epoch=0, knn=math.nan)])
+    return job
+
+def test_an_experiment_goes_on_where_it_was_stopped(bench):
+    seeds,calls = program('seeds'),[]
+    with pytest.raises(KeyboardInterrupt): seeds.run_all(table(lr=1.), {'a': counting(calls, 'a'), 'b': counting(calls, 'b', stop=1)}, 3, log=lambda *a, **k: None)
+    assert calls==[('a', 0), ('b', 0), ('a', 1)]
+    seeds.run_all(table(lr=1.), {'a': counting(calls, 'a'), 'b': counting(calls, 'b')}, 3, log=lambda *a, **k: None)
+    assert calls[3:]==[('b', 1), ('a', 2), ('b', 2)]
+    entry = course.ledger('made_up')
+    assert entry['figures']['runs']['b']['1']['history']==[dict(epoch=0, knn=None)] and entry['figures']['knn']==dict(a=.1, b=.1)
+    assert entry['command']=='python benchmarks/made_up.py --seeds 3'
+
+def test_what_has_changed_starts_anew_and_nothing_else_does(bench):
+    table(lr=1., views=[dict(p=.5)]).add('a', 0, dict(knn=.5))
+    other = table(lr=2., views=[dict(p=.5)])
+    assert table(lr=1., views=[dict(p=.5)]).fresh==[] and other.fresh==['lr'] and table(lr=1., views=[], more=dict(n=3)).fresh==['more', 'views']
+    assert other.lacks(['a'], [0])==[0] and table(lr=1., views=[dict(p=.5)]).runs['a'], 'until the first run is done, the old ones are still there'
+    other.add('b', 0, dict(knn=.7))
+    assert course.figure('made_up/runs')==dict(a={}, b={'0': dict(knn=.7)})
+
+def test_a_changed_experiment_says_so(bench, capsys):
+    bench('taus', f'{TINY} --settings 0')
+    assert 'starts anew' not in capsys.readouterr().err
+    bench('taus', f"{TINY.replace('--bs 16', '--bs 32')} --settings 1")
+    assert 'measured with another run bs' in capsys.readouterr().err
+
+def test_an_experiment_takes_the_place_of_a_file_without_runs(bench):
+    program('ledger').record('made_up', 'A test', {'0.9': .5}, 'pytest', seed=0)
+    t = table(lr=1.)
+    assert t.fresh and t.runs==dict(a={}, b={})
+    t.add('a', 0, dict(knn=.5))
+    assert table(lr=1.).fresh==[]
+
+def test_two_processes_may_write(bench):
+    one,two = table(),table()
+    one.add('a', 0, dict(knn=.5)); two.add('b', 0, dict(knn=.6)); one.add('a', 1, dict(knn=.7))
+    assert course.figure('made_up/runs')==dict(a={'0': dict(knn=.5), '1': dict(knn=.7)}, b={'0': dict(knn=.6)})
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='there is no fork here')
+def test_an_experiment_may_be_killed_at_any_time(bench, tmp_path):
+    "Again and again in the midst of its writing; every time the file is whole and no run is lost"
+    seeds,file,before = program('seeds'),tmp_path/'ledger'/'killed.json',0
+    def job(seed): return dict(knn=seed/1000, history=[dict(epoch=i, knn=.5) for i in range(100)])
+    def go(): seeds.run_all(table('killed', 'a'), {'a': job}, 10_000, log=lambda *a, **k: None)
+    for wait in (0., .004, .02):
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore') # newer Pythons warn of any fork
+            child = os.fork()
+        if child==0:
+            try: go()
+            finally: os._exit(0)
+        def done(): return len(json.loads(file.read_text())['figures']['runs']['a']) if file.exists() else 0
+        until = time.monotonic()+30
+        while done()<before+3 and time.monotonic()<until: time.sleep(.001)
+        time.sleep(wait)
+        os.kill(child, signal.SIGKILL); os.waitpid(child, 0)
+        assert done()>=before+3
+        before = done()
+    runs = json.loads(file.read_text())['figures']['runs']['a']
+    assert [*runs]==[str(i) for i in range(before)] and all(o['knn']==int(s)/1000 and len(o['history'])==100 for s,o in runs.items())
+
+def test_a_setting_that_is_not_known_is_a_sentence(bench, capsys):
+    for options,text in (('--settings 0.5,0.55', '0.55 not known; give some of 0, 0.5'), ('--seeds 0', 'at least 1'), ('--n 20', 'larger than')):
+        with pytest.raises(SystemExit): bench('taus', options)
+        assert text in capsys.readouterr().err
+
+def test_a_long_history_is_thinned_and_keeps_its_end():
+    tidy = program('seeds').tidy
+    rows = tidy([dict(epoch=i, loss=torch.tensor(i/3)) for i in range(1000)])
+    assert len(rows)<=101 and rows[0]['epoch']==0 and rows[-1]==dict(epoch=999, loss=333.)
+    assert tidy(dict(a=math.inf, b=.123456, c=12, d=[], e=None))==dict(a=None, b=.1235, c=12, d=[], e=None)
+
+@pytest.fixture
+def small(): return program('seeds').run_config('shapes', n=64, epochs=4, bs=16, n_hidden=16, n_proj=8)
+
+def test_the_target_is_copied_every_so_many_epochs(small):
+    taus = program('taus')
+    steps = []
+    def learner(*args, **kwargs):
+        learn = program('seeds').learner(*args, **kwargs)
+        learn.add_cb(Do(after_fit=lambda o: steps.append([*o.learn.ema_target.taus])))
+        return learn
+    mp = pytest.MonkeyPatch()
+    with mp.context() as m:
+        m.setattr(taus, 'learner', learner)
+        taus.copied(small, 1, 0); taus.copied(small, 4, 0); taus.constant(small, .5, 0)
+    assert steps==[[1, 1, 0]*4, [1]*11+[0], [.5]*12]
+
+def test_a_step_of_the_ladder_has_the_last_student_for_its_target_and_new_weights(small):
+    seeds,ladder = program('seeds'),program('ladder')
+    first = seeds.fit(ladder.student(small, 0), small)
+    teacher = ladder.as_teacher(first)
+    second = ladder.student(small, 10_000, teacher)
+    assert not same(second.model.encoder.state_dict(), teacher[0].state_dict())
+    before = state(teacher)
+    seeds.fit(second, small)
+    weights = {k for k,_ in teacher.named_parameters()}
+    assert all(torch.equal(v, before[k]) for k,v in second.model.target.state_dict().items() if k in weights), 'it stays as it is'
+
+def test_losses_are_what_they_are_called():
+    n = program('normalisation')
+    p,z = (torch.randn(2, 32, 8).unbind() for _ in range(2))
+    torch.testing.assert_close(n.BYOLS(p, *z), BYOLLoss()(p, *z))
+    torch.testing.assert_close(n.CHANGES['mean'](p, *z), BYOLLoss()(p, *z)/2)
+    torch.testing.assert_close(n.CHANGES['not crossed'](p, *z), BYOLLoss()(p, *z[::-1]))
+    for f,scale,shift in ((n.layer_norm, 3, 5), (n.batch_norm, torch.arange(1, 9), torch.arange(8))):
+        assert f(p[0]*scale+shift, p[0])<1e-6 and f(p[0], z[0])>.1 and n.none(p[0]*scale+shift, p[0])>.1
+    assert n.none(torch.tensor([[3., 4.]]), torch.zeros(1, 2))==25
+
+def test_what_can_be_read_by_a_straight_line_is_read(small):
+    read_out,rng = program('views_decide').read_out,np.random.default_rng(0)
+    x,xt = rng.normal(size=(300, 5)),rng.normal(size=(200, 5))
+    w = rng.normal(size=(5, 2))
+    assert read_out(x, xt, 'size', (x@w, xt@w))>.99 and read_out(x, xt, 'size', (rng.normal(size=300), rng.normal(size=200)))<.1
+    hue,other = rng.random(300),rng.random(200)
+    circle = [np.stack([np.sin(2*np.pi*o), np.cos(2*np.pi*o)], 1) for o in (hue, other)]
+    assert read_out(*circle, 'hue', (hue, other))>.99 > read_out(*circle, 'size', (hue, other))
+    assert read_out(x, xt, 'size', (np.ones(300), np.ones(200)))==0
 
 # --- all in one call, as on a GPU
 

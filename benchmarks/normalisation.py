@@ -1,0 +1,39 @@
+"""What does the loss compare? Vectors of length one, normalised otherwise, or as they are; and what a mean of the two terms, or views that are not crossed, cost.
+
+    python benchmarks/normalisation.py
+
+In every setting the gradient is stopped at the target and the predictor is there, so that nothing but the loss differs.
+"""
+from functools import partial
+import torch.nn.functional as F
+from byol_fastai.all import byol_loss
+from seeds import experiment, figures, fit, learner
+
+def none(p, z): return (p-z.detach()).pow(2).sum(-1).mean()
+def layer_norm(p, z): return none(*(F.layer_norm(o, o.shape[-1:]) for o in (p, z)))/p.shape[-1]
+def batch_norm(p, z): return none(*((o-o.mean(0))/(o.std(0)+1e-5) for o in (p, z)))/p.shape[-1]
+
+def crossed(distance, preds, z1, z2, **kwargs): return distance(preds[0], z2)+distance(preds[1], z1)
+def averaged(distance, preds, z1, z2, **kwargs): return crossed(distance, preds, z1, z2)/2
+def straight(distance, preds, z1, z2, **kwargs): return distance(preds[0], z1)+distance(preds[1], z2)
+
+BYOLS = partial(crossed, byol_loss)
+DISTANCES = {'layer norm': layer_norm, 'batch norm': batch_norm, 'none': none}
+CHANGES = {'mean': partial(averaged, byol_loss), 'not crossed': partial(straight, byol_loss)}
+LRS = dict(lars=None, sgd=None) # of the optimizers that are not the preset's; `None` for the library's own
+
+LOSSES = {('adamw', 'l2'): BYOLS} | {('adamw', k): partial(crossed, o) for k, o in DISTANCES.items()} | {('adamw', k): o for k, o in CHANGES.items()}
+LOSSES |= {(opt, k): o for opt in ('lars', 'sgd') for k, o in {'l2': BYOLS, **CHANGES}.items()}
+
+def one(config, opt: str, loss, seed: int) -> dict:
+    "BYOL with another loss or optimizer"
+    preset = opt == config.opt
+    learn = learner(config, seed, opt=opt, wd=config.wd if preset else None, loss_func=loss)
+    return figures(fit(learn, config, lr=config.lr if preset else LRS.get(opt)), config)
+
+def jobs(config) -> dict: return {f'{opt} {k}': partial(one, config, opt, loss) for (opt, k), loss in LOSSES.items()}
+
+def main(argv=None):
+    experiment('normalisation', 'Probes on the embedded shapes after training with different losses and optimizers', jobs, argv, __doc__, lrs=LRS)
+
+if __name__ == '__main__': main()

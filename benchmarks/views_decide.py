@@ -1,0 +1,61 @@
+"""What the views share is what is learned: the same network, images and steps, and three pairs of views. How well can the class be read from each encoder, and how well everything else?
+
+    python benchmarks/views_decide.py
+"""
+from functools import partial
+import numpy as np, torch
+from byol_fastai.all import ViewPolicy, embed, make_shapes
+from seeds import experiment, figures, fit, labelled_of, learner, probes
+
+GEOMETRY, COLOUR = dict(scale=(.2, .6)), dict(jitter_p=.8, hue=.5, saturation=.4, gray_p=.3)
+NO_CROP, NO_COLOUR, NO_FLIP = dict(scale=(.999, 1.), ratio=(1., 1.)), dict(jitter_p=0., gray_p=0.), dict(flip_p=0.)
+PAIRS = {
+    'crops and colours': (GEOMETRY | COLOUR, GEOMETRY | COLOUR),
+    'crops': (GEOMETRY | NO_COLOUR, GEOMETRY | NO_COLOUR),
+    'colours': (NO_CROP | NO_FLIP | COLOUR, NO_CROP | NO_FLIP | COLOUR)} # fields of the two `ViewPolicy`
+
+TURNS = {'hue': 1.} # parameters that go round in a circle, and how far round is
+
+def columns(name: str, values) -> np.ndarray:
+    "A parameter as numbers [n,k] that can be read by a straight line: a place on a circle as sine and cosine"
+    values = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
+    round_the_circle = next((o for k, o in TURNS.items() if k in name), None)
+    return values if round_the_circle is None else np.concatenate([f(2*np.pi*values/round_the_circle) for f in (np.sin, np.cos)], 1)
+
+def read_out(train, test, name: str, known: tuple) -> float:
+    "R^2 on test images of ridge regression from features [n,d] to a parameter: 1 is read exactly, 0 no better than the mean"
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    y, yt = (columns(name, o) for o in known)
+    varies = y.std(0) > 1e-9
+    if not varies.any(): return 0.
+    model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 7))).fit(train, y[:, varies])
+    wrong = ((yt[:, varies]-model.predict(test).reshape(len(yt), -1))**2).sum(0)
+    return max(0., float((1-wrong/((yt[:, varies]-yt[:, varies].mean(0))**2).sum(0)).mean()))
+
+def decoded(encoder, config) -> dict:
+    "How well each parameter of the shapes can be read from what `encoder` makes of them"
+    loaders = labelled_of(config)
+    sets = [embed(encoder, o) for o in loaders]
+    drawn = [make_shapes(len(y), loaders.size, seed=seed, return_params=True) for seed, (_, y) in enumerate(sets)]
+    for (_, y), (_, same, _) in zip(sets, drawn): assert torch.equal(y, same), 'the parameters are those of other images'
+    return {k: read_out(*(o[0].numpy() for o in sets), k, [params[k] for _, _, params in drawn]) for k in drawn[0][2]}
+
+def one(config, pair: tuple, seed: int) -> dict:
+    "BYOL with this pair of views"
+    size = labelled_of(config).size
+    learn = fit(learner(config, seed, policies=tuple(ViewPolicy(size, **o) for o in pair)), config)
+    return figures(learn, config, decoded=decoded(learn.model.encoder, config))
+
+def untrained(config, seed: int) -> dict:
+    encoder = learner(config, seed).model.encoder
+    return probes(encoder, config) | dict(decoded=decoded(encoder, config))
+
+def jobs(config) -> dict: return {k: partial(one, config, o) for k, o in PAIRS.items()} | {'untrained': partial(untrained, config)}
+
+def main(argv=None):
+    experiment('views_decide', 'What can be read from encoders that were trained on the embedded shapes with different pairs of views: the class, and each parameter (R^2)', jobs,
+        argv, __doc__, pairs={k: [dict(p) for p in o] for k, o in PAIRS.items()}, turns=TURNS)
+
+if __name__ == '__main__': main()
