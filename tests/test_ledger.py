@@ -1,8 +1,9 @@
 "Every measured figure has a source, and prose quotes none that has not"
 import itertools, json, re
-import nbformat, pytest
+import matplotlib.pyplot as plt, nbformat, numpy as np, pytest
 from byol_fastai import course
-from byol_fastai.course import figure, ledger, results_table, seeds_table
+from byol_fastai.course import figure, ledger, plot_seeds, results_table, seeds_table
+from byol_fastai.errors import UserValueError
 from ledger import record
 from conftest import ROOT, tool
 
@@ -92,6 +93,79 @@ def test_a_table_is_made_from_its_cell_alone():
     assert tables("from x import *\nrows = [(k, f'a/{k}', None) for k in 'uv']\nresults_table(rows, percent=False)", 'n')==[([('u', 'a/u', None), ('v', 'a/v', None)], False)]
     assert tables('print(1)', 'n')==[]
     with pytest.raises(ValueError, match='in the cell itself'): tables('results_table(elsewhere)', 'n')
+
+# --- several seeds
+
+@pytest.fixture
+def experiment(own):
+    "An experiment of three settings with three seeds, of which one was not yet run"
+    def run(*knn): return {str(i): dict(knn=o, linear=o+.1, decoded=dict(hue=o/2), history=[dict(epoch=e, knn=o*(e+1)/4, loss=None if e else 1.) for e in range(4)]) for i,o in enumerate(knn)}
+    entry = dict(figures=dict(runs={'0.5': run(.2, .22, .24), '0.9': run(.6, .7, .65), '1': {}}, floor=.1))
+    (own/'mine.json').write_text(json.dumps(entry))
+    return entry['figures']['runs']
+
+def test_the_table_of_seeds_has_means_errors_and_every_seed(experiment):
+    (head,*rows) = cells(seeds_table('mine', baseline=.5, labels={'0.9': 'slow'}))
+    assert head==['setting', 'kNN, %', 'standard error', 'difference to 0.5', 'in standard errors', 'n', 'each seed']
+    error = [np.std(o, ddof=1)/3**.5 for o in ([.2, .22, .24], [.6, .7, .65])]
+    assert rows[0]==['0.5', '22.0', f'{100*error[0]:.1f}', '–', '–', '3', '20.0, 22.0, 24.0']
+    assert rows[1]==['slow', '65.0', f'{100*error[1]:.1f}', '+43.0', f'{.43/np.hypot(*error):+.1f}', '3', '60.0, 70.0, 65.0']
+    assert rows[2]==['1', 'not yet run', '–', '–', '–', '0', '–']
+    assert cells(seeds_table('mine', ['0.9'], measure=['knn', 'decoded/hue']))[1][5]=='0.325'
+
+@pytest.mark.parametrize('runs', [None, {}, {'a': {}}])
+def test_what_was_never_run_says_so_in_table_picture_and_assert(own, runs):
+    if runs is not None: record('never', 'A test', dict(runs=runs), 'pytest')
+    assert 'not yet run' in seeds_table('never').data and course.shows('never', *'aa') is None
+    for curves in (False, True):
+        ax = plot_seeds('never', ['a'], curves=curves, rivals=dict(floor='mine/floor'))
+        assert [o.get_text() for o in ax.texts]==['not yet run'] and not ax.lines
+    plt.close('all')
+
+def test_the_picture_has_every_seed_and_the_rivals(experiment):
+    ax = plot_seeds('mine', rivals={'floor': 'mine/floor', 'near': .11, 'slow': '0.9', 'ceiling': 'other/knn'})
+    dots = [sorted(o.get_ydata()) for o in ax.lines if o.get_marker()=='o']
+    assert [np.round(o, 6).tolist() for o in dots]==[[20, 22, 24], [60, 65, 70]]
+    assert [o.get_text() for o in ax.get_xticklabels()]==['0.5', '0.9', '1']
+    words = {o.get_text(): o for o in ax.texts}
+    assert set(words)=={'floor', 'near', 'slow', 'not yet run', 'ceiling: not yet run'} and words['near'].xy[1]-words['floor'].xy[1]>2, 'one above the other'
+    assert sorted(round(o.get_ydata()[0], 6) for o in ax.lines if o.get_linestyle()=='--')==[10, 11, 65]
+    ax = plot_seeds('mine', ['0.9', 0.5], curves=True, colours={'0.9': 'orange'})
+    thin,thick = ([o for o in ax.lines if (o.get_linewidth()>1)==t] for t in (False, True))
+    assert len(thin)==6 and len(thick)==2 and {o.get_color() for o in thin[:3]}=={thick[0].get_color()}=={course.COLOURS['orange']}
+    np.testing.assert_allclose(thick[1].get_ydata(), 22*np.arange(1, 5)/4)
+    assert plot_seeds('mine', ['0.5', '0.9'], numeric=True, measure='decoded/hue').lines[1].get_xdata()[0]==.5
+    assert len(plot_seeds('mine', ['0.5'], curves=True, measure='loss').lines[0].get_ydata())==1, 'what was not looked at is left out'
+    plt.close('all')
+
+def test_a_bad_name_is_a_sentence(experiment):
+    for call,words in ((lambda: plot_seeds('mine', ['0.7']), "no setting '0.7': give one of '0.5'"), (lambda: seeds_table('mine', measure='acc'), "no measure 'acc': give one of 'knn', 'linear', 'decoded/hue'"),
+        (lambda: seeds_table('mine', baseline='x'), "no setting 'x'"), (lambda: course.higher('mine', '0.9', 'y'), "no setting 'y'"), (lambda: plot_seeds('mine', curves=True, measure='linear'), "no measure 'linear'"),
+        (lambda: plot_seeds('mine', colours={'0.5': 'pink'}), "no colour 'pink'")):
+        with pytest.raises(UserValueError, match=re.escape(words)): call()
+    plt.close('all')
+
+SECTION = r'(?m)^#{1,2} '
+DRAWN = r"\b(?:plot_seeds|seeds_table)\(\s*'(\w+)'"
+
+def unasserted(nb):
+    "Experiments that a section of a notebook draws or tabulates, and about which none of its asserts says anything"
+    sections = [[]]
+    for c in nb.cells:
+        if c.cell_type=='markdown' and re.search(SECTION, c.source): sections.append([])
+        if c.cell_type=='code': sections[-1].append(c.source)
+    return [name for o in map('\n'.join, sections) for name in dict.fromkeys(re.findall(DRAWN, o))
+        if not re.search(rf"(?m)^ *(?:assert|test_\w+\().*\b(?:shows|higher|seed_values)\('{name}'", o)]
+
+@pytest.mark.parametrize('path', sorted((ROOT/'nbs').glob('[01]*.ipynb')), ids=lambda o: o.stem)
+def test_where_a_lesson_draws_an_experiment_it_asserts_what_can_be_seen(path): assert unasserted(nbformat.read(path, 4))==[]
+
+def test_the_rule_finds_what_it_should():
+    v = nbformat.v4
+    def nb(*cells): return v.new_notebook(cells=[v.new_markdown_cell(o[1:]) if o[0]=='M' else v.new_code_cell(o) for o in cells])
+    drawn,asserted = "plot_seeds('taus', rivals={})","assert higher('taus', '0.9', '0') is not False"
+    assert unasserted(nb('M## A', drawn, asserted))==unasserted(nb('M## A', asserted, 'Mwords', f'x = 1\n{drawn}'))==[]
+    assert unasserted(nb('M## A', drawn, "assert shows('ladder', 'a', 'b')"))==unasserted(nb('M## A', drawn, 'M## B', asserted))==unasserted(nb(drawn, "shows('taus', 'a', 'b')"))==['taus']
 
 # --- prose
 
