@@ -17,10 +17,11 @@ PAIRS = {
 TURNS = {'hue': 1.} # parameters that go round in a circle, and how far round is
 
 def columns(name: str, values) -> np.ndarray:
-    "A parameter as numbers [n,k] that can be read by a straight line: a place on a circle as sine and cosine"
-    values = np.asarray(values, dtype=np.float64).reshape(len(values), -1)
-    round_the_circle = next((o for k, o in TURNS.items() if k in name), None)
-    return values if round_the_circle is None else np.concatenate([f(2*np.pi*values/round_the_circle) for f in (np.sin, np.cos)], 1)
+    "A parameter as numbers [n,k] that can be read by a straight line: a place on a circle as sine and cosine, and one value for each patch [n,a,b] as their mean"
+    values = np.asarray(values, dtype=np.float64)
+    turn = next((o for k, o in TURNS.items() if k in name), None)
+    parts = [values] if turn is None else [f(2*np.pi*values/turn) for f in (np.sin, np.cos)]
+    return np.concatenate([o.mean((1, 2)).reshape(len(o), -1) if o.ndim > 2 else o.reshape(len(o), -1) for o in parts], 1)
 
 def read_out(train, test, name: str, known: tuple) -> float:
     "R^2 on test images of ridge regression from features [n,d] to a parameter: 1 is read exactly, 0 no better than the mean"

@@ -282,7 +282,7 @@ def test_losses_are_what_they_are_called():
         assert f(p[0]*scale+shift, p[0])<1e-6 and f(p[0], z[0])>.1 and n.none(p[0]*scale+shift, p[0])>.1
     assert n.none(torch.tensor([[3., 4.]]), torch.zeros(1, 2))==25
 
-def test_what_can_be_read_by_a_straight_line_is_read(small):
+def test_what_can_be_read_by_a_straight_line_is_read():
     read_out,rng = program('views_decide').read_out,np.random.default_rng(0)
     x,xt = rng.normal(size=(300, 5)),rng.normal(size=(200, 5))
     w = rng.normal(size=(5, 2))
@@ -291,6 +291,8 @@ def test_what_can_be_read_by_a_straight_line_is_read(small):
     circle = [np.stack([np.sin(2*np.pi*o), np.cos(2*np.pi*o)], 1) for o in (hue, other)]
     assert read_out(*circle, 'hue', (hue, other))>.99 > read_out(*circle, 'size', (hue, other))
     assert read_out(x, xt, 'size', (np.ones(300), np.ones(200)))==0
+    patches = [o[:,:4].reshape(-1, 2, 2)*[[1, 2], [3, 4]] for o in (x, xt)]
+    assert read_out(x, xt, 'size', patches)>.99 and program('views_decide').columns('hue', patches[0]).shape==(300, 2)
 
 # --- all in one call, as on a GPU
 
