@@ -7,8 +7,8 @@ Docs: https://byol-fastai.github.io/byol_fastai/w1b_images.html.md"""
 # %% auto #0
 __all__ = ['AREA', 'ASPECT', 'MAX_PIXELS', 'NOTES', 'MEAN', 'STD', 'has_alpha', 'is_deep', 'to_rgb', 'stored_shape',
            'image_notes', 'read_image', 'stack_images', 'ImageArray', 'ImageFiles', 'channel_stats', 'denormalise',
-           'ToUnit', 'Middle', 'as_image', 'ImageItems', 'ImageDL', 'plain_dl', 'ImageSource', 'load_source',
-           'byol_dls', 'labelled_dls']
+           'ToUnit', 'Middle', 'as_image', 'ImageItems', 'ImageDL', 'plain_dl', 'ImageSource', 'nothing_to_see',
+           'load_source', 'byol_dls', 'labelled_dls']
 
 # %% ../nbs/w1b_images.ipynb #c004
 import dataclasses, difflib, hashlib, math, os, random, threading, warnings
@@ -86,6 +86,7 @@ def _check_pixels(im, path, max_pixels):
 
 # %% ../nbs/w1b_images.ipynb #c016
 NOTES = dict(pages='{} more than one page or frame: the first is used', alpha='{} transparency: laid on white',
+    print='{} the four colours of print (CMYK): made red, green and blue without their colour profile',
     deep='{} more than 8 bits: each is scaled from its own darkest to its own brightest value', long=f'{{}} a side more than {ASPECT} times the other: the middle is used')
 
 def _has_pages(im):
@@ -95,7 +96,7 @@ def _has_pages(im):
 def image_notes(im):
     "Which of `NOTES` hold for an open image `im`"
     w,h = im.size
-    held = dict(pages=_has_pages(im), alpha=has_alpha(im), deep=is_deep(im), long=max(w, h)>ASPECT*min(w, h))
+    held = dict(pages=_has_pages(im), alpha=has_alpha(im), print=im.mode=='CMYK', deep=is_deep(im), long=max(w, h)>ASPECT*min(w, h))
     return [k for k,v in held.items() if v]
 
 # %% ../nbs/w1b_images.ipynb #c017
@@ -464,6 +465,20 @@ class ImageSource:
         idxs = (self.train.y>=0).nonzero().flatten().tolist() if len(self.classes)>1 else []
         return None if not idxs else self.train if len(idxs)==len(self.train) else self.train.subset(idxs)
 
+# %% ../nbs/w1b_images.ipynb #c063b
+def nothing_to_see(
+    dataset, # `ImageArray` or `ImageFiles`
+    n:int=32, # Look at so many of its images
+)->str|None: # A sentence; `None` where there is something
+    "Says where the images are each of one colour, or all nearly the same: no part of them differs by more than 32 of 255 steps, and the whole by no more than 8"
+    if len(dataset)<2: return None
+    some = [dataset[i][0].as_subclass(Tensor).cpu().float() for i in random.Random(0).sample(range(len(dataset)), min(n, len(dataset)))]
+    who = f"{'All' if len(some)==len(dataset) else 'All of'} {len(some)} images{'' if len(some)==len(dataset) else ' that were looked at'}"
+    if max((o.amax((1, 2))-o.amin((1, 2))).max() for o in some)<=2: return f"{who} are of a single colour each, so there is nothing to learn: are these the right files?"
+    small = torch.stack([F.interpolate(o[None], (32, 32), mode='area')[0] for o in some])
+    apart = small.amax(0)-small.amin(0)
+    return f"{who} are the same picture, or nearly so: there is nothing to tell apart." if apart.max()<=32 and apart.mean()<=8 else None
+
 # %% ../nbs/w1b_images.ipynb #c065
 def _load_files(images, idxs, size, n, memory_gb, max_pixels, notes):
     "At most `n` of the images at the places `idxs`: in memory where they fit into `memory_gb`, else still on disk; `None` where there are none"
@@ -482,7 +497,8 @@ def _load_folder(source, size, n, labels, memory_gb, stats, max_pixels):
     root,label = _find_source(source)
     images,notes = find_images(root, labels, label),Counter()
     train,test = (_load_files(images, o, size, n, memory_gb, max_pixels, notes) for o in (images.train, images.test))
-    return ImageSource(source, size, train, test, images.classes, Path(root), *stats, images.found+_notes_said(notes), fingerprint(images))
+    found = images.found + _notes_said(notes) + [o for o in [nothing_to_see(train)] if o]
+    return ImageSource(source, size, train, test, images.classes, Path(root), *stats, found, fingerprint(images))
 
 # %% ../nbs/w1b_images.ipynb #c066
 def _load_shapes(size, n, stats):

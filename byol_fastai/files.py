@@ -142,42 +142,79 @@ def scan_folder(
     return scan
 
 # %% ../nbs/w1_files.ipynb #c028
-_MARK = r'(masks?|labels?|annotations?|annots?|seg(s|mentations?|mentation[ _-]?(class|object)|mented)?|gt|ground[ _-]?truths?|thumbs?|thumbnails?|trimaps?|mattes?|previews?)'
+_MARK = r'(masks?|msks?|labels?|label[ _-]?ids|annotations?|annots?|seg(s|mentations?|mentation[ _-]?(class|object)|mented)?|gt([ _-]?(fine|coarse))?|ground[ _-]?truths?|thumbs?|thumbnails?|trimaps?|mattes?|previews?)'
+_IMAGE = r'(images?|imgs?|photos?|pictures?|pics?|rgb|raw|originals?|inputs?|jpe?g[ _-]?images?|leftimg8bit)'
 MASK_FOLDER = re.compile(rf'(.*[ _.-])?{_MARK}([ _.-].*|\d*)', re.I)
-MASK_NAME = re.compile(rf'[ _.-]+{_MARK}\d*$', re.I)
+MASK_NAME = re.compile(rf'[ _.-]+{_MARK}([ _.-]?\d+)?$|^{_MARK}([ _.-]+|(?=\d))', re.I)
+_WORDS = re.compile(rf'[ _.-]+({_MARK}|{_IMAGE})([ _.-]?\d+)?$|^({_MARK}|{_IMAGE})([ _.-]+|(?=\d))', re.I)
 
 def _stem(name): return os.path.splitext(name[name.rfind('/')+1:])[0]
 
-def _mask_folder(name):
-    "The first folder on the way to a file that is named as folders of masks are, or None"
-    folders = name.split('/')[:-1]
-    return next(('/'.join(folders[:i+1]) for i,o in enumerate(folders) if MASK_FOLDER.fullmatch(o)), None)
+def _subject(stem):
+    "What a name says without the words for images and masks at its ends"
+    while (less := _WORDS.sub('', stem)) not in (stem, ''): stem = less
+    return stem
+
+@cache
+def _mask_folder(folder):
+    "The first folder on the way to `folder`, or itself, that is named as folders of masks are, or None"
+    names = folder.split('/')
+    return next(('/'.join(names[:i+1]) for i,o in enumerate(names) if MASK_FOLDER.fullmatch(o)), None)
+
+# %% ../nbs/w1_files.ipynb #c032
+def _sorted_out(names):
+    "Places of the files in folders for masks, by folder; of those that call themselves masks, by folder and subject; and folder and stem of all others"
+    inside,marked,photos = defaultdict(list),defaultdict(list),[]
+    for i,o in enumerate(names):
+        folder,stem = o[:max(o.rfind('/'), 0)],_stem(o)
+        if m := _mask_folder(folder): inside[m].append(i)
+        elif MASK_NAME.search(stem): marked[folder, _subject(stem)].append(i)
+        else: photos.append((folder, stem))
+    return inside,marked,photos
+
+def _add_above(stems, folder, new):
+    "Add `new` to the set of `folder`, and of each folder above it, that has one"
+    while True:
+        if folder in stems: stems[folder] |= new
+        if not folder: return
+        folder = os.path.dirname(folder)
 
 # %% ../nbs/w1_files.ipynb #c031
+def _folders_in(parents, names):
+    "The names of the folders right below each of the `parents`"
+    res = {o:set() for o in parents}
+    for folder in {o[:o.rfind('/')] for o in names if '/' in o}:
+        while folder:
+            up,_,name = folder.rpartition('/')
+            if up in res: res[up].add(name)
+            folder = up
+    return res
+_BESIDE = re.compile(rf'{_MARK}\d*', re.I),re.compile(rf'{_IMAGE}\d*', re.I)
+
+def _beside_images(folder, folders):
+    "Is `folder` called as folders of masks are, and one beside it as folders of images?"
+    up,_,name = folder.rpartition('/')
+    return bool(_BESIDE[0].fullmatch(name)) and any(_BESIDE[1].fullmatch(o) for o in folders[up])
+
+def _pattern(stem): return re.sub(r'\d+', '', '*'+m[0] if (m := MASK_NAME.search(stem)).end()==len(stem) else m[0]+'*')
+
+# %% ../nbs/w1_files.ipynb #c031b
 def find_masks(
     names:list, # Paths of images
 )->dict: # By folder, or by folder and `*_mask` and the like: the places in `names` of what are masks
     "Images that look like masks, annotations or thumbnails of others"
-    inside,marked = defaultdict(list),{}
-    for i,o in enumerate(names):
-        if m := _mask_folder(o): inside[m].append(i)
-        elif MASK_NAME.search(_stem(o)): marked[o[:o.rfind('/')+1]+MASK_NAME.sub('', _stem(o))] = i
+    inside,marked,photos = _sorted_out(names)
     if not inside and not marked: return {}
-    others,masks = {os.path.dirname(o):set() for o in inside},defaultdict(list)
-    for o in names:
-        stem,up = _stem(o),o
-        if (m := marked.get(o[:o.rfind('/')+1]+stem)) is not None: masks[os.path.dirname(o).lstrip('/')+'/*'+MASK_NAME.search(_stem(names[m]))[0]].append(m)
-        if not _mask_folder(o): _add_above(others, up, stem)
+    others,masks,seen = {os.path.dirname(o):set() for o in inside},defaultdict(list),{(folder, o) for folder,stem in photos for o in (stem, _subject(stem))}
+    for folder,stem in photos: _add_above(others, folder, {stem, _subject(stem)})
+    for (folder,subject),idxs in marked.items():
+        if (folder, subject) in seen: masks[f'{folder}/{_pattern(_stem(names[idxs[0]]))}'] += idxs
+        else: _add_above(others, folder, {x for i in idxs for x in (_stem(names[i]), subject)})
+    folders = _folders_in(others, names)
     for m,idxs in inside.items():
-        if 2*sum(MASK_NAME.sub('', _stem(names[i])) in others[os.path.dirname(m)] for i in idxs) >= len(idxs): masks[m] = idxs
+        stems,near = [_stem(names[i]) for i in idxs],others[os.path.dirname(m)]
+        if 2*sum(o in near or _subject(o) in near for o in stems) >= len(idxs) or _beside_images(m, folders): masks[m] = idxs
     return dict(masks)
-
-# %% ../nbs/w1_files.ipynb #c032
-def _add_above(stems, name, stem):
-    "Add `stem` to the set of each folder above `name` that has one"
-    while name:
-        name = os.path.dirname(name)
-        if name in stems: stems[name].add(stem)
 
 # %% ../nbs/w1_files.ipynb #c035
 def is_held_out(
@@ -277,7 +314,7 @@ def _without_masks(scan, labels):
     "Take masks and the like out of a scan, and say so"
     masks = find_masks(scan.names)
     if labels=='folders': masks = {k:v for k,v in masks.items() if '/' in k} # the folders at the top are classes: somebody has said so
-    for k,v in masks.items(): scan.skip(f'masks, annotations or thumbnails in {listed([k])}', scan.names[v[0]], len(v))
+    for k,v in masks.items(): scan.skip('masks, annotations or thumbnails' + (f' in {listed([k])}' if len(masks)<=5 else ''), scan.names[v[0]], len(v))
     out = set().union(*masks.values())
     if not out: return
     warnings.warn(f"{plural(len(out), 'image is', 'images are')} left out, because folder and file names say that they are masks, annotations or thumbnails "

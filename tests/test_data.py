@@ -6,7 +6,7 @@ import numpy as np, pytest, torch
 from fastai.data.external import fastai_path
 from fastai.vision.all import TensorImage
 from hypothesis import given, strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from byol_fastai import data
 from byol_fastai.all import BatchView, ViewPolicy, byol_dls, labelled_dls, make_shapes
 from byol_fastai.data import ImageDL, ImageFiles, Middle, ToUnit, load_source, plain_dl, read_image, stack_images
@@ -102,6 +102,27 @@ def test_a_few_labelled_images_are_enough_to_say_how_many_there_are(tmp_path):
     try: dls = labelled_dls(tmp_path, size=24)
     except ValueError as e: assert 'no labels' not in str(e)
     else: assert len(dls.valid.dataset)>0
+
+# --- images without anything to see
+
+def flat_files(folder, colours, size=(24, 20)):
+    folder.mkdir(parents=True)
+    for i,o in enumerate(colours): Image.new('RGB', size, o).save(folder/f'{i:02d}.jpg')
+    return folder
+
+@pytest.mark.parametrize('memory_gb', [1., 0.])
+def test_images_of_one_colour_each_or_all_the_same_are_said_before_the_training(tmp_path, memory_gb):
+    blank,still = flat_files(tmp_path/'blank', [(i, 2*i, 90) for i in range(40)]),tmp_path/'still'
+    still.mkdir()
+    one = make_shapes(1, 32)[0][0].permute(1, 2, 0).numpy()
+    for i in range(12): Image.fromarray(one).save(still/f'{i}.jpg', quality=90+i%3)
+    assert load_source(blank, 32, memory_gb=memory_gb).found[-1].startswith('All of 32 images that were looked at are of a single colour each')
+    assert load_source(still, 32, memory_gb=memory_gb).found[-1].startswith('All 12 images are the same picture, or nearly so')
+
+def test_one_image_that_differs_is_enough(tmp_path):
+    folder = flat_files(tmp_path/'some', ['red']*11)
+    write_images(folder, 1)
+    assert not any('single' in o or 'same picture' in o for o in load_source(folder, 32).found)
 
 # --- batches
 
@@ -305,3 +326,33 @@ def test_a_folder_without_images_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(ValueError, match='There is no image file in'): byol_dls(tmp_path)
     (tmp_path/'a.jpg').write_text('not an image')
     with pytest.raises(ValueError, match='None of the 1 image files could be read'): byol_dls(tmp_path)
+
+# --- TIFF of many kinds
+
+COLOURS_OF_HALVES = [200, 30, 60],[20, 120, 220] # above and below
+
+def halves():
+    rgb = np.zeros((8, 8, 3), np.uint8)
+    rgb[:4],rgb[4:] = COLOURS_OF_HALVES
+    return Image.fromarray(rgb)
+
+def as_lab(im): return ImageCms.profileToProfile(im, ImageCms.createProfile('sRGB'), ImageCms.createProfile('LAB'), outputMode='LAB')
+
+@pytest.mark.parametrize('mode, change', [('LAB', as_lab), ('CMYK', lambda im: im.convert('CMYK')), ('P', lambda im: im.convert('P', palette=Image.Palette.ADAPTIVE, colors=4)), ('YCbCr', lambda im: im.convert('YCbCr'))])
+@pytest.mark.parametrize('compression', [None, 'tiff_lzw'])
+def test_tiffs_of_other_colours_get_the_right_pixels(mode, change, compression, tmp_path):
+    change(halves()).save(tmp_path/'a.tif', compression=compression)
+    with Image.open(tmp_path/'a.tif') as im: assert im.mode in (mode, 'RGB') # libtiff turns YCbCr itself
+    got = read_image(tmp_path/'a.tif')
+    for y,colour in zip((1, 6), COLOURS_OF_HALVES): assert np.abs(got[:,y,3].numpy().astype(int)-colour).max()<=8
+
+def test_the_colours_of_print_are_named_and_so_is_what_pillow_cannot_read(tmp_path):
+    write_images(tmp_path, 4)
+    halves().convert('CMYK').save(tmp_path/'print.tif')
+    as_lab(halves()).save(tmp_path/'lab.tif')
+    b = (tmp_path/'lab.tif').read_bytes()
+    tag = b'\x06\x01\x03\x00\x01\x00\x00\x00' # PhotometricInterpretation: 8 is CIELab, and 9 is ICCLab, which few can read
+    assert b.count(tag+b'\x08')==1
+    (tmp_path/'icclab.tif').write_bytes(b.replace(tag+b'\x08', tag+b'\x09'))
+    with pytest.warns(UserWarning, match='1 of 7 images could not be read and are left out: .*icclab.tif'): found = ' '.join(load_source(tmp_path, 16).found)
+    assert '1 image has the four colours of print (CMYK)' in found and '1 image could not be read' in found

@@ -148,6 +148,26 @@ def test_masks_in_the_same_folder(tmp_path):
     pics(tmp_path, 8); pics(tmp_path, 8, names='{seed}_{i:03d}_mask.png')
     with pytest.warns(UserWarning, match='left out'): assert len(find_images(tmp_path).names)==8
 
+@pytest.mark.parametrize('photo, mask', [('{i}', '{i}_mask'), ('{i}', '{i}_seg'), ('{i}', '{i}_mask_2'), ('img_{i}', 'mask_{i}'), ('{i}_image', '{i}_label'), ('image{i}', 'mask{i}'), ('ulm_{i}_leftImg8bit', 'ulm_{i}_gtFine_labelIds')])
+def test_masks_may_have_names_of_their_own(tmp_path, photo, mask):
+    with pytest.warns(UserWarning, match='12 images are left out, because folder and file names say'):
+        for o in ('split', 'train', 'flat'): # in a folder called so, in one of another name but in the middle of the path, and beside the images
+            a,b = dict(split=('photographs', 'my_masks'), train=('train/x', 'train/gtFine'), flat=('', ''))[o]
+            pics(tmp_path/o/a, 12, names=photo+'.jpg'); pics(tmp_path/o/b, 12, names=mask+'.png')
+            images = find_images(tmp_path/o)
+            assert len(images.names)==12 and all(o.endswith('.jpg') for o in images.names) and '12 masks' in said(images)
+
+def test_a_folder_of_masks_beside_one_of_images_is_left_out_whatever_its_files_are_called(tmp_path):
+    for i in range(7): pics(tmp_path/f'cell{i}'/'images', 1, seed=i); pics(tmp_path/f'cell{i}'/'masks', 3, seed=100+i, names='{seed}{i}x{seed}.png')
+    with pytest.warns(UserWarning, match='21 images are left out'): images = find_images(tmp_path)
+    assert len(images.names)==7 and said(images).count('masks, annotations')==1, 'one sentence for many folders'
+    pics(tmp_path/'labels', 9); pics(tmp_path/'cats', 9, seed=1)
+    with pytest.warns(UserWarning, match='21 images'): assert len(find_images(tmp_path).names)==7+18
+
+def test_words_for_images_and_masks_in_the_names_of_photographs_cost_none(tmp_path):
+    pics(tmp_path, 5, names='img_{i}.png'); pics(tmp_path, 5, seed=1, names='holiday photo {i}.png'); pics(tmp_path, 5, seed=2, names='thumb_{i}9.png')
+    with warnings.catch_warnings(): warnings.simplefilter('error'); assert len(find_images(tmp_path).names)==15
+
 def test_folders_of_equal_names_that_do_not_tell_are_warned_of(tmp_path):
     pics(tmp_path/'photos', 12); pics(tmp_path/'overlay', 12)
     with pytest.warns(UserWarning, match='files of the same names'): find_images(tmp_path)
