@@ -30,16 +30,16 @@ class Recipe:
     "How the encoder is pretrained"
     data: str = 'cifar10'
     n: int | None = None # at most so many images of each split
-    width: int = 32
-    stages: int = 4
+    width: int = 48
+    stages: int = 3
     stem_stride: int = 2
     n_hidden: int = 1024
     n_proj: int = 128
     bs: int = 128
-    epochs: int = 80
+    epochs: int = 60
     opt: str = 'adamw'
-    lr: float = 2e-3
-    wd: float = 1e-4
+    lr: float = 1.5e-3
+    wd: float = 1e-2
     tau: float = .99
     view: int = 24 # side of the views, pixels: smaller than the images, so they are made and seen in half the time
     scale: float = .2 # smallest share of the area that a crop covers

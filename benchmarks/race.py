@@ -45,9 +45,10 @@ def policies(r: dict) -> tuple:
 class StopAfter(Callback):
     "End a fit after the epoch in which the `seconds` are over"
     order = Checkpoint.order+1
-    def __init__(self, seconds: float): self.seconds, self.start = seconds, time.perf_counter()
+    def __init__(self, seconds: float): self.seconds, self.start, self.trained = seconds, time.perf_counter(), False
+    def before_train(self): self.trained = True # those that a fit goes past to where it was do not count
     def after_epoch(self):
-        if time.perf_counter()-self.start >= self.seconds: raise CancelFitException()
+        if self.trained and time.perf_counter()-self.start >= self.seconds: raise CancelFitException()
 
 class Ours:
     "The library's own learner, trained a turn at a time from its own checkpoint"
@@ -113,11 +114,12 @@ class Lightly:
         start, done = time.perf_counter(), self.restore()
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.opt, of)
         if done: schedule.load_state_dict(self.schedule)
-        while done < of and (time.perf_counter()-start < seconds):
+        while done < of:
             for x0, x1 in self.loader: self.step(x0, x1)
             schedule.step()
             done += 1
             self.keep(done, schedule.state_dict())
+            if time.perf_counter()-start >= seconds: break
         return done
     def keep(self, done: int, schedule: dict):
         state = dict(epoch=done, model=self.model.state_dict(), opt=self.opt.state_dict(), schedule=schedule, random=torch.get_rng_state())
@@ -232,7 +234,7 @@ def search(a: argparse.Namespace, source: ImageSource):
             (folder/'ours').unlink(missing_ok=True)
             o = partial(Ours, source, recipe, a.encoder, seed, folder)
             epochs = epochs_for(o(), a.minutes, a.trial)
-            (folder/'ours').unlink()
+            (folder/'ours').unlink(missing_ok=True)
             contestant = o()
             contestant.train(float('inf'), epochs)
             tried[key] = dict(epochs=epochs, **measure(contestant.encoder, dls))
