@@ -232,6 +232,14 @@ def _carry_out(run, others):
     except KeyboardInterrupt:
         sys.exit(f"\nInterrupted. Go on with: byol_pretrain --resume {shlex.quote(str(run.path))}" if run.kept else "\nInterrupted before the end of the first epoch: nothing was kept.")
 
+# %% ../nbs/w4_command_line.ipynb #c179w002
+def _check_alone(program):
+    "A sentence where torchrun or accelerate has started `program` more than once"
+    started = os.environ.get('WORLD_SIZE', '1')
+    if not started.isdigit() or int(started)<2: return
+    if os.environ.get('RANK', '0')!='0': sys.exit(0) # the first one speaks, and the launcher waits for it
+    raise UserRuntimeError(f"{program} trains in one process, and {started} were started: start it without torchrun or accelerate launch. Lesson 15 (15_scale.ipynb) trains in many, by `with distributed(learn)`.")
+
 # %% ../nbs/w4_command_line.ipynb #c9981c9f
 @_sentences
 def byol_pretrain(
@@ -239,7 +247,9 @@ def byol_pretrain(
 ):
     "Pretrain an encoder and leave a run folder"
     others = OtherPrograms()
-    run = chosen_run(vars(parser().parse_args(args)))
+    options = vars(parser().parse_args(args))
+    _check_alone('byol_pretrain')
+    run = chosen_run(options)
     c = run.config
     print(f"byol_fastai {version('byol_fastai')}: {c.arch} on {Path(c.data).name}, {c.epochs} epochs, into {run.path}", flush=True)
     report = _carry_out(run, others)
@@ -264,6 +274,7 @@ def byol_evaluate(
 ):
     "Probe the encoder of a run and write `evaluation.json` beside it"
     others,o = OtherPrograms(),_evaluation_options().parse_args(args)
+    _check_alone('byol_evaluate')
     if o.epochs<1: raise UserValueError(f"--epochs {o.epochs}: train the linear layer for at least one epoch.")
     if o.bs is not None and o.bs<1: raise UserValueError(f"--bs {o.bs} must be positive.")
     if o.threads is not None and o.threads<1: raise UserValueError(f"--threads {o.threads} must be positive.")

@@ -148,3 +148,10 @@ def test_alone_nothing_is_changed():
     with distributed(learn): assert learn.model is model
     with apart(): pass
     assert start_process()==0 and learn.model is model and torch.equal(torch.get_rng_state(), state)
+
+@pytest.mark.parametrize('args', [['--out', 'r'], ['evaluate', 'r']])
+def test_the_programs_say_once_that_they_work_in_one_process_and_write_nothing(args, tmp_path):
+    env = {k:v for k,v in os.environ.items() if k not in ('RANK', 'WORLD_SIZE')}
+    res = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', '-m', 'byol_fastai', *args], env=env, capture_output=True, text=True, timeout=240, cwd=tmp_path)
+    assert res.returncode!=0 and res.stderr.count('trains in one process, and 2 were started')==1 and 'Lesson 15' in res.stderr
+    assert not list(tmp_path.iterdir()) and 'epoch' not in res.stdout
