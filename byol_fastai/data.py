@@ -160,8 +160,8 @@ class ImageArray:
     def new_empty(self): return ImageArray([], self.y.new_empty(0)) if isinstance(self.x, list) else ImageArray(self.x.new_empty(0, *self.x.shape[1:]), self.y.new_empty(0))
 
 # %% ../nbs/w1b_images.ipynb #c027
-class ImageFiles:
-    "Image files, read one at a time as uint8 [3,h,w], and their labels; a file that cannot be read is replaced by the next that can"
+class _Files:
+    "A list of files with their labels; nothing of them is read"
     def __init__(self,
         files:list, # Paths
         labels:list, # A number for each; -1 where there is none
@@ -172,29 +172,9 @@ class ImageFiles:
         self.bad = torch.zeros(len(files), dtype=torch.bool).share_memory_() # those that could not be read
     y = property(lambda self: torch.tensor(self.labels))
     def __len__(self): return len(self.files)
-    def __getitem__(self, i):
-        i %= len(self)
-        for j in (*range(i, len(self)), *range(i)):
-            if not self.bad[j] and (x := self.read(j)) is not None: return TensorImage(x),torch.tensor(self.labels[j])
-        raise UserValueError(f"None of the {len(self)} image files can be read any more, {self.files[i]} for one: are they still there?")
-
-# %% ../nbs/w1b_images.ipynb #c028
-@patch
-def read(self:ImageFiles, i:int)->Tensor|None:
-    "The image in file `i`; `None`, and a warning, where it cannot be read"
-    try: return read_image(self.files[i], self.size, self.max_pixels)
-    except Exception as e: # Pillow raises many kinds for a damaged file
-        self.bad[i] = True
-        warnings.warn(f"{self.files[i]} could not be read; the next one takes its place: {e}")
-
-@patch
-def subset(self:ImageFiles, idxs:list)->ImageFiles: return ImageFiles([self.files[i] for i in idxs], [self.labels[i] for i in idxs], self.size, self.max_pixels)
-
-@patch
-def items(self:ImageFiles)->list: return list(zip(self.files, self.labels))
-
-@patch
-def new_empty(self:ImageFiles)->ImageFiles: return self.subset([])
+    def subset(self, idxs:list): return type(self)([self.files[i] for i in idxs], [self.labels[i] for i in idxs], self.size, self.max_pixels)
+    def items(self): return list(zip(self.files, self.labels))
+    def new_empty(self): return self.subset([])
 
 # %% ../nbs/w1b_images.ipynb #c032
 def _try_all(files, read):
@@ -217,22 +197,37 @@ def _pack(images):
     return x
 
 # %% ../nbs/w1b_images.ipynb #c033
-@patch
-def in_memory(self:ImageFiles, notes:Counter|None=None)->ImageArray: # The images that can be read
-    "Read all of them; those that cannot be read are named in a warning and left out. `notes` counts what is remarkable"
-    done = _try_all(self.files, lambda i: _read(self.files[i], self.size, self.max_pixels))
-    good = [i for i,o in enumerate(done) if o is not None]
-    if notes is not None: notes.update(n for i in good for n in done[i][1]); notes['bad'] += len(done)-len(good)
-    return ImageArray(_pack([done[i][0] for i in good]), torch.tensor([self.labels[i] for i in good]))
+class _Readable(_Files):
+    "Files, and what can be done with all of them at once"
+    def in_memory(self, notes:Counter|None=None)->ImageArray: # The images that can be read
+        "Read all of them; those that cannot be read are named in a warning and left out. `notes` counts what is remarkable"
+        done = _try_all(self.files, lambda i: _read(self.files[i], self.size, self.max_pixels))
+        good = [i for i,o in enumerate(done) if o is not None]
+        if notes is not None: notes.update(n for i in good for n in done[i][1]); notes['bad'] += len(done)-len(good)
+        return ImageArray(_pack([done[i][0] for i in good]), torch.tensor([self.labels[i] for i in good]))
 
-@patch
-def openable(self:ImageFiles, notes:Counter|None=None)->ImageFiles: # Those that begin as an image does
-    "Look at the head of each file; those that are no images are named in a warning and left out. `notes` counts what is remarkable"
-    def head(i):
-        with _our_limit(), Image.open(self.files[i]) as im: return image_notes(im)
-    done = _try_all(self.files, head)
-    if notes is not None: notes.update(n for o in done if o is not None for n in o); notes['bad'] += sum(o is None for o in done)
-    return self.subset([i for i,o in enumerate(done) if o is not None])
+    def openable(self, notes:Counter|None=None): # Those that begin as an image does
+        "Look at the head of each file; those that are no images are named in a warning and left out. `notes` counts what is remarkable"
+        def head(i):
+            with _our_limit(), Image.open(self.files[i]) as im: return image_notes(im)
+        done = _try_all(self.files, head)
+        if notes is not None: notes.update(n for o in done if o is not None for n in o); notes['bad'] += sum(o is None for o in done)
+        return self.subset([i for i,o in enumerate(done) if o is not None])
+
+# %% ../nbs/w1b_images.ipynb #c028
+class ImageFiles(_Readable):
+    "Image files, read one at a time as uint8 [3,h,w], and their labels; a file that cannot be read is replaced by the next that can"
+    def read(self, i:int)->Tensor|None:
+        "The image in file `i`; `None`, and a warning, where it cannot be read"
+        try: return read_image(self.files[i], self.size, self.max_pixels)
+        except Exception as e: # Pillow raises many kinds for a damaged file
+            self.bad[i] = True
+            warnings.warn(f"{self.files[i]} could not be read; the next one takes its place: {e}")
+    def __getitem__(self, i):
+        i %= len(self)
+        for j in (*range(i, len(self)), *range(i)):
+            if not self.bad[j] and (x := self.read(j)) is not None: return TensorImage(x),torch.tensor(self.labels[j])
+        raise UserValueError(f"None of the {len(self)} image files can be read any more, {self.files[i]} for one: are they still there?")
 
 # %% ../nbs/w1b_images.ipynb #c036
 MEAN,STD = map(tuple, imagenet_stats) # of ImageNet, which pretrained weights expect
@@ -315,8 +310,76 @@ class ImageItems:
     def items(self): return self.samples
     def new_empty(self): return ImageItems([], self.size)
 
+# %% ../nbs/w1b_images.ipynb #c047
+class _Batches(TfmdDL):
+    "How batches are made, and what is said where a worker dies"
+    def new(self, dataset=None, cls=None, rm_type_tfms=None, with_labels=False, process=True, **kwargs):
+        "Another loader like it, of `dataset`; the other arguments (`rm_type_tfms`, `with_labels`, `process`, `kwargs`) are those of fastai"
+        return super().new(dataset, cls, **{**{o:getattr(self, o) for o in ('classes', 'size', 'mean', 'std')}, **kwargs})
+    def create_batches(self, samps):
+        if isinstance(self.dataset, ImageArray):
+            for i in chunked(samps, self.bs, self.drop_last): yield self.dataset.batch(i)
+        else: yield from super().create_batches(samps)
+    def create_batch(self, b): return (stack_images([o[0] for o in b]),*[torch.stack(o) for o in list(zip(*b))[1:]])
+    def __iter__(self):
+        try: yield from super().__iter__()
+        except RuntimeError as e:
+            if 'DataLoader worker' not in str(e) or isinstance(e, UserError): raise
+            raise UserRuntimeError(f"A process that reads images has died ({str(e).splitlines()[0]}). Mostly memory is short, or shared memory (in Docker: --shm-size). "
+                "Read with fewer of them: workers=0, or --workers 0.") from e
+
+# %% ../nbs/w1b_images.ipynb #c052
+class _Named:
+    "What a batch holds, in images and words"
+    def class_name(self, label:int)->str:
+        "The name of the class `label`; the number where classes have no names, nothing where there is no label"
+        return '' if int(label)<0 else str(self.classes[int(label)]) if self.classes else str(int(label))
+
+    @property
+    def vocab(self): return CategoryMap(self.classes, sort=False) if self.classes else None
+
+    @property
+    def items(self): return self.dataset.items()
+
+    def images(self, x, n=9):
+        "The first `n` images of a batch `x`, as they were before they were normalised, without padding"
+        sizes,x = getattr(x, 'sizes', None),self.after_batch.decode((TensorImage(x[:n]),))[0].as_subclass(Tensor).cpu().clamp(0, 1)
+        return [TensorImage(o if sizes is None else o[:,:sizes[i,0],:sizes[i,1]]) for i,o in enumerate(x)]
+
+# %% ../nbs/w1b_images.ipynb #c053
+class _Shown(_Named):
+    "A batch as a picture"
+    def show_batch(self,
+        b:tuple|None=None, # A batch `(x, y)` of this loader; by default the next one
+        max_n:int=9, # At most so many images
+        ncols:int|None=None, # Images in a row
+        titles:list|None=None, # By default the names of the classes
+        **kwargs # Passed on to `show_images`
+    ):
+        "The first images of a batch, each under its label"
+        b = self.one_batch() if b is None else b
+        images = self.images(b[0], max_n)
+        ncols = ncols or math.ceil(len(images)**.5)
+        if titles is None: titles = [self.class_name(o) for o in b[1][:max_n]] if len(b)>1 else ['']*len(images)
+        show_images([o.permute(1, 2, 0).numpy() for o in images], nrows=math.ceil(len(images)/ncols), ncols=ncols, titles=titles, **kwargs)
+    def show_results(self, b, preds, max_n:int=9, **kwargs):
+        "The first `max_n` images of a batch `b`, each under its label and what was predicted (`preds`); `kwargs` go to `show_batch`"
+        self.show_batch(b, max_n, titles=[f'{self.class_name(t)} / {self.class_name(p)}' for t,p in zip(b[1][:max_n], preds)], **kwargs)
+
+# %% ../nbs/w1b_images.ipynb #c054
+class _Decoded(_Shown):
+    "A batch as fastai asks for it"
+    def decode_batch(self, b, max_n:int=9, full:bool=True):
+        "The first `max_n` images of the batch `b` in [0,1], and names of their classes; `full` is fastai's and changes nothing"
+        images = self.images(b[0], max_n)
+        return L((o, self.class_name(l)) for o,l in zip(images, b[1])) if len(b)>1 else L((o,) for o in images)
+
+    def _pre_show_batch(self, b, max_n:int=9):
+        samples = L((o, Category(n)) for o,n in self.decode_batch(b, max_n))
+        return TensorImage(torch.stack([o for o,_ in samples])),TensorCategory(b[1]),samples
+
 # %% ../nbs/w1b_images.ipynb #c046
-class ImageDL(TfmdDL):
+class ImageDL(_Decoded, _Batches):
     "Batches `(x, y)` on `device`: cut out of an `ImageArray` in one go, or read from `ImageFiles` by workers"
     def __init__(self,
         dataset, # An `ImageArray`, `ImageFiles`, or a list of images as `as_image` takes them
@@ -335,81 +398,6 @@ class ImageDL(TfmdDL):
         if isinstance(dataset, (list, tuple, L)): dataset = ImageItems(dataset, size)
         if isinstance(dataset, ImageArray): dataset = dataset.to(device)
         super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers if isinstance(dataset, ImageFiles) else 0, device=device, **kwargs)
-
-# %% ../nbs/w1b_images.ipynb #c047
-@patch
-def new(self:ImageDL, dataset=None, cls=None, rm_type_tfms=None, with_labels=False, process=True, **kwargs):
-    "Another loader like it, of `dataset`; the other arguments (`rm_type_tfms`, `with_labels`, `process`, `kwargs`) are those of fastai"
-    return super(ImageDL, self).new(dataset, cls, **{**{o:getattr(self, o) for o in ('classes', 'size', 'mean', 'std')}, **kwargs})
-
-@patch
-def create_batches(self:ImageDL, samps):
-    if isinstance(self.dataset, ImageArray):
-        for i in chunked(samps, self.bs, self.drop_last): yield self.dataset.batch(i)
-    else: yield from super(ImageDL, self).create_batches(samps)
-
-@patch
-def create_batch(self:ImageDL, b): return (stack_images([o[0] for o in b]),*[torch.stack(o) for o in list(zip(*b))[1:]])
-
-# %% ../nbs/w1b_images.ipynb #c048
-@patch
-def __iter__(self:ImageDL):
-    try: yield from super(ImageDL, self).__iter__()
-    except RuntimeError as e:
-        if 'DataLoader worker' not in str(e) or isinstance(e, UserError): raise
-        raise UserRuntimeError(f"A process that reads images has died ({str(e).splitlines()[0]}). Mostly memory is short, or shared memory (in Docker: --shm-size). "
-            "Read with fewer of them: workers=0, or --workers 0.") from e
-
-# %% ../nbs/w1b_images.ipynb #c052
-@patch
-def class_name(self:ImageDL, label:int)->str:
-    "The name of the class `label`; the number where classes have no names, nothing where there is no label"
-    return '' if int(label)<0 else str(self.classes[int(label)]) if self.classes else str(int(label))
-
-@patch(as_prop=True)
-def vocab(self:ImageDL): return CategoryMap(self.classes, sort=False) if self.classes else None
-
-@patch(as_prop=True)
-def items(self:ImageDL): return self.dataset.items()
-
-@patch
-def images(self:ImageDL, x, n=9):
-    "The first `n` images of a batch `x`, as they were before they were normalised, without padding"
-    sizes,x = getattr(x, 'sizes', None),self.after_batch.decode((TensorImage(x[:n]),))[0].as_subclass(Tensor).cpu().clamp(0, 1)
-    return [TensorImage(o if sizes is None else o[:,:sizes[i,0],:sizes[i,1]]) for i,o in enumerate(x)]
-
-# %% ../nbs/w1b_images.ipynb #c053
-@patch
-def show_batch(self:ImageDL,
-    b:tuple|None=None, # A batch `(x, y)` of this loader; by default the next one
-    max_n:int=9, # At most so many images
-    ncols:int|None=None, # Images in a row
-    titles:list|None=None, # By default the names of the classes
-    **kwargs # Passed on to `show_images`
-):
-    "The first images of a batch, each under its label"
-    b = self.one_batch() if b is None else b
-    images = self.images(b[0], max_n)
-    ncols = ncols or math.ceil(len(images)**.5)
-    if titles is None: titles = [self.class_name(o) for o in b[1][:max_n]] if len(b)>1 else ['']*len(images)
-    show_images([o.permute(1, 2, 0).numpy() for o in images], nrows=math.ceil(len(images)/ncols), ncols=ncols, titles=titles, **kwargs)
-
-@patch
-def show_results(self:ImageDL, b, preds, max_n:int=9, **kwargs):
-    "The first `max_n` images of a batch `b`, each under its label and what was predicted (`preds`); `kwargs` go to `show_batch`"
-    self.show_batch(b, max_n, titles=[f'{self.class_name(t)} / {self.class_name(p)}' for t,p in zip(b[1][:max_n], preds)], **kwargs)
-
-# %% ../nbs/w1b_images.ipynb #c054
-@patch
-def decode_batch(self:ImageDL, b, max_n:int=9, full:bool=True):
-    "The first `max_n` images of the batch `b` in [0,1], and names of their classes; `full` is fastai's and changes nothing"
-    images = self.images(b[0], max_n)
-    return L((o, self.class_name(l)) for o,l in zip(images, b[1])) if len(b)>1 else L((o,) for o in images)
-
-@patch
-def _pre_show_batch(self:ImageDL, b, max_n:int=9):
-    samples = L((o, Category(n)) for o,n in self.decode_batch(b, max_n))
-    return TensorImage(torch.stack([o for o,_ in samples])),TensorCategory(b[1]),samples
 
 # %% ../nbs/w1b_images.ipynb #c057
 def plain_dl(
