@@ -356,3 +356,9 @@ def test_the_colours_of_print_are_named_and_so_is_what_pillow_cannot_read(tmp_pa
     (tmp_path/'icclab.tif').write_bytes(b.replace(tag+b'\x08', tag+b'\x09'))
     with pytest.warns(UserWarning, match='1 of 7 images could not be read and are left out: .*icclab.tif'): found = ' '.join(load_source(tmp_path, 16).found)
     assert '1 image has the four colours of print (CMYK)' in found and '1 image could not be read' in found
+
+# --- classes
+
+def test_the_classes_are_whole_as_they_stand_in_their_module():
+    assert '@patch' not in Path(data.__file__).read_text()
+    for c in (ImageDL, ImageFiles): assert {f.__module__ for o in c.__mro__ if o.__module__==data.__name__ for f in vars(o).values() if callable(f)}=={data.__name__}

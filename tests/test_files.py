@@ -1,5 +1,5 @@
 "What is found in a folder, what is not, and why: the same on every machine"
-import json, os, subprocess, sys, warnings
+import importlib, json, os, subprocess, sys, warnings
 import numpy as np, pytest
 from hypothesis import given, strategies as st
 from PIL import Image
@@ -188,3 +188,7 @@ def test_a_fingerprint_does_not_mind_moving_and_says_what_changed(tmp_path):
     os.rename(tmp_path/'e'/'dog'/'8_000.png', tmp_path/'e'/'dog'/'x.png'); (tmp_path/'e'/'dog'/'8_001.png').unlink(); (tmp_path/'e'/'dog'/'x.png').unlink()
     (tmp_path/'e'/'dog'/'1_000.png').rename(tmp_path/'e'/'dog'/'y.png')
     assert 'other names or sizes' in differences(old, fingerprint(find_images(tmp_path/'e')))
+
+def test_listing_is_measured_with_files_that_are_gone_afterwards(tmp_path):
+    figures = importlib.import_module('listing').measure(40, 7, tmp_path)
+    assert set(figures)=={'seconds', 'microseconds_per_file', 'extra_mb', 'bytes_per_file', 'fingerprint_seconds', 'making_seconds'} and not list(tmp_path.iterdir())
