@@ -50,6 +50,7 @@ class FitOptions:
     tau:float|None=None # Decay of the target network at the first step
     opt:str|None=None # Optimizer: adamw, sgd or lars
     wd:float|None=None # Weight decay
+    predictor_lr_mult:float=1. # Learning rate of the predictor over that of the rest
     seed:int=42 # Of everything random: weights, split, order and views
     threads:int|None=None # Threads of the CPU that compute; by default as many as there are cores which other programs do not keep busy
 
@@ -68,7 +69,7 @@ CHOICES = dict(labels=('auto', 'folders', 'none'), stem=('small', 'large'), opt=
 def _check_numbers(c):
     "Raise a sentence where a number makes no sense"
     if c.epochs<1: raise UserValueError(f"epochs={c.epochs}: train for at least one epoch.")
-    for name in ('n', 'n_hidden', 'n_proj', 'threads', 'probe_every', 'max_pixels', 'memory_gb'):
+    for name in ('n', 'n_hidden', 'n_proj', 'predictor_lr_mult', 'threads', 'probe_every', 'max_pixels', 'memory_gb'):
         value = getattr(c, name)
         if value is not None and not value>0: raise UserValueError(f"{name}={value} must be positive.")
     if c.size is not None and c.size<8: raise UserValueError(f"size={c.size} is too small to see anything: give at least 8 pixels.")
@@ -110,7 +111,7 @@ GROUPS = ImageOptions,NetworkOptions,FitOptions,WatchOptions
 
 # %% ../nbs/w4b_config.ipynb #c094d250
 PRESETS = dict(
-    shapes=dict(arch='tiny', epochs=20, bs=64, opt='adamw', lr=8e-3, n_hidden=256, n_proj=64),
+    shapes=dict(arch='tiny', epochs=20, bs=64, opt='sgd', lr=.1, wd=1e-4, predictor_lr_mult=10., n_hidden=256, n_proj=64),
     cifar10=dict(arch='resnet18', epochs=200, bs=256),
     folder=dict(arch='resnet18', epochs=200, bs=128)) # fields of `RunConfig` for each source; `folder` stands for all others
 

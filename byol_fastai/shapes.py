@@ -67,8 +67,8 @@ def _colour(luma, hue, chroma=.18):
 # %% ../nbs/w8_shapes.ipynb #s023
 _SIDE = 4 # patches in each direction: as many as can be seen at once
 _OF_PICTURE = dict(period=(.34, .5), left=(0., 1.), top=(0., 1.)) # side of a patch as a share of the picture's; where the grid begins, in patches
-_OF_PATCH = dict(turn=(-.35, .35), scale=(.65, 1.), shift_x=(-.22, .22), shift_y=(-.22, .22), ground_hue=(0., 1.), ink_hue=(0., 1.), ground_luma=(.1, .45),
-    ink_luma=(.55, .9), stripe_turn=(0., np.pi), stripe_width=(.08, .16), stripe_phase=(0., 2*np.pi), stripe_height=(0., .15)) # angles in radians, shifts in patches
+_OF_PATCH = dict(turn=(-.45, .45), scale=(.5, 1.), shift_x=(-.22, .22), shift_y=(-.22, .22), ground_hue=(0., 1.), ink_hue=(0., 1.), ground_luma=(.1, .45),
+    ink_luma=(.55, .9), stripe_turn=(0., np.pi), stripe_width=(.08, .16), stripe_phase=(0., 2*np.pi), stripe_height=(0., .12)) # angles in radians, shifts in patches
 
 # %% ../nbs/w8_shapes.ipynb #s025
 def _draws(n, seed):

@@ -102,7 +102,7 @@ def byol_policies(
     return ViewPolicy(size, **{'blur_p':blur, **kwargs}),ViewPolicy(size, **{'blur_p':blur2, 'solarize_p':.2, **kwargs})
 
 # %% ../nbs/02_views.ipynb #c038
-SHAPES_VIEWS = dict(scale=(.4, 1.), jitter_p=0., solarize_p=0., blur_p=0.) # what both views of the shapes have in common
+SHAPES_VIEWS = dict(scale=(.3, .8), brightness=.4, contrast=.4, saturation=.4, hue=.5, gray_p=.3) # of both views of the shapes: what their patches differ in
 
 def source_policies(
     source, # An `ImageSource`, or the name of one as in `byol_dls`
@@ -110,12 +110,12 @@ def source_policies(
     mean:tuple|None=None, # Normalisation; by default that of the source, or ImageNet's
     std:tuple|None=None, # Likewise
 )->tuple: # `(T, T')`
-    "The pair of policies a source is pretrained with: BYOL's own, but for the embedded shapes one view without colour and one with"
+    "The pair of policies a source is pretrained with: BYOL's own, but for the embedded shapes two alike: smaller crops that share few patches, and any hue"
     if size is None: size = getattr(source, 'size', None)
     if size is None: raise UserValueError(f"How large shall the views of {source!r} be? Give a size in pixels: source_policies({source!r}, 32).")
     norm = dict(mean=ifnone(mean, getattr(source, 'mean', MEAN)), std=ifnone(std, getattr(source, 'std', STD)))
     if getattr(source, 'name', source)!='shapes': return byol_policies(size, **norm)
-    return ViewPolicy(size, gray_p=1., **SHAPES_VIEWS, **norm),ViewPolicy(size, gray_p=0., **SHAPES_VIEWS, **norm)
+    return (ViewPolicy(size, **SHAPES_VIEWS, **norm),)*2
 
 # %% ../nbs/02_views.ipynb #c043
 def _albumentations(p, seed):

@@ -61,7 +61,7 @@ def test_a_source_says_how_large_and_how_normalised_its_views_are():
     assert source_policies(source)==byol_policies(64, mean=source.mean, std=source.std)
     assert source_policies(source, (32, 40), 0., 1.)==byol_policies((32, 40), mean=0., std=1.)
     assert source_policies('pets', 64)==byol_policies(64)
-    for shapes in 'shapes',SimpleNamespace(name='shapes', size=32): assert [p.gray_p for p in source_policies(shapes, 32)]==[1, 0]
+    for shapes in 'shapes',SimpleNamespace(name='shapes', size=32): assert [(p.gray_p, p.hue, p.scale) for p in source_policies(shapes, 32)]==[(.3, .5, (.3, .8))]*2
     with pytest.raises(UserError, match='Give a size'): source_policies('pets')
 
 def test_one_mean_serves_every_channel_and_one_channel_gets_the_average():
