@@ -184,12 +184,15 @@ def _share_cores(others):
 
 # %% ../nbs/w4_command_line.ipynb #cfe8d922
 def show_probes(
-    probes:dict, # As in a report: kinds of features to accuracies in [0, 1], `None` for what could not be measured
+    probes:dict, # As in a report: kinds of features to accuracies in [0, 1], `None` for what could not be measured; `stored` says where a row comes from that was measured beforehand
 ):
     "The comparison, as a table of percentages"
     def percent(v): return '–' if v is None else f'{100*v:.1f}'
-    print(f"{'':<16}{'kNN %':>8}{'linear %':>10}")
-    for name,row in probes.items(): print(f"{name:<16}{percent(row['kNN']):>8}{percent(row['linear']):>10}")
+    width = max(map(len, probes))+2
+    print(f"{'':<{width}}{'kNN %':>8}{'linear %':>10}")
+    for name,row in probes.items(): print(f"{name:<{width}}{percent(row['kNN']):>8}{percent(row['linear']):>10}{'  *' if 'stored' in row else ''}")
+    for name,row in probes.items():
+        if 'stored' in row: print(f"\n* {name}: {row['stored']}")
 
 # what a run folder holds, in words
 RUN_FILES = {'encoder.safetensors':'the weights, with encoder.json beside them', 'checkpoint':'to go on with --resume', 'history.csv':'every epoch',

@@ -88,7 +88,7 @@ def run_learner(
     dls = byol_dls(source, config.bs, n=config.n, seed=config.seed, workers=config.workers)
     if not len(dls.valid.dataset): raise UserValueError(f"{len(dls.train.dataset)} images are too few to keep one apart: give at least 6.")
     labelled = probe_dls(source, config)
-    learn = byol_learner(dls, encoder or config.arch, n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, wd=config.wd, tau=config.tau,
+    learn = byol_learner(dls, encoder or config.arch, n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, wd=config.wd, tau=config.tau, predictor_lr_mult=config.predictor_lr_mult, extra_views=config.extra_views,
         small=None if encoder else _SMALL[config.stem], guard=False, cbs=[*_watchers(config, dls, labelled), *L(cbs)])
     return learn,labelled
 
@@ -183,13 +183,14 @@ def probe_features(
     untrained:nn.Module, # The same architecture with random weights
     labelled:DataLoaders|None, # As from `labelled_dls`
     failed:dict|None=None, # Where the reasons of what failed are put
-)->dict|None: # Accuracies of `compare_features` by kind of features (`None` for one that failed); `None` without labels, or where the encoder could not be measured
-    "Hold the features against raw pixels and an untrained encoder"
+)->dict|None: # Accuracies of `compare_features` by kind of features (`None` for one that failed, and `stored` for one that was measured beforehand); `None` without labels, or where the encoder could not be measured
+    "Hold the features against shallow ones, an untrained encoder and, where it is known, the ceiling"
     if labelled is None: return None
     res = compare_features(encoder, untrained.to(labelled.device), labelled)
     if failed is not None: failed.update(res.attrs['failed'])
     if res.loc['BYOL'].isna().all(): return None
-    return {k:{c:None if math.isnan(v) else round(v, 4) for c,v in row.items()} for k,row in res.to_dict('index').items()}
+    stored = {k:dict(stored=why) for k,why in res.attrs['stored'].items()}
+    return {k:{c:None if math.isnan(v) else round(v, 4) for c,v in row.items()} | stored.get(k, {}) for k,row in res.to_dict('index').items()}
 
 # %% ../nbs/w6_runs.ipynb #c1b23617
 class _Remembers(nn.Module):
@@ -274,7 +275,7 @@ def pretrain(
     cbs=None, # More callbacks
     bar:bool=True, # Draw a progress bar
 )->dict: # The report, as written to `report.json`
-    "Pretrain an encoder, hold it against raw pixels and an untrained encoder, and leave everything in the run folder"
+    "Pretrain an encoder, hold it against shallow features and an untrained encoder, and leave everything in the run folder"
     began = time.perf_counter()
     run.path.mkdir(parents=True, exist_ok=True)
     with ExitStack() as after, locked(run.path):

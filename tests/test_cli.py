@@ -12,7 +12,10 @@ from byol_fastai.cli import OtherPrograms, byol_evaluate, byol_pretrain, threads
 from byol_fastai.config import GROUPS
 from byol_fastai.errors import UserError
 from byol_fastai.files import is_hidden
+from byol_fastai.rivals import RIVALS
 from conftest import write_images
+
+ROWS = [*RIVALS, 'random encoder', 'BYOL']
 
 SMALL = '--arch tiny --n 48 --bs 16 --size 16 --epochs 2'.split()
 FILES = 'checkpoint config.json curves.png encoder.json encoder.safetensors history.csv neighbours.png report.json views.png'.split()
@@ -50,7 +53,7 @@ def test_a_run_leaves_all_it_promises(finished):
 
 def test_the_report_holds_the_table_and_how_it_was_made(finished):
     r = json.loads((finished/'report.json').read_text())
-    assert list(r['probes'])==['raw pixels', 'random encoder', 'BYOL']
+    assert list(r['probes'])==ROWS
     assert all(set(row)=={'kNN', 'linear'} and all(0<=v<=1 for v in row.values()) for row in r['probes'].values())
     assert r['config']['n']==48 and r['config']['seed']==42 and r['complete'] is True and r['versions']['torch'] and r['device'] and r['seconds']>0
     assert r['config']==json.loads((finished/'config.json').read_text())
@@ -65,7 +68,7 @@ def test_evaluate_writes_its_report_beside_the_run(finished, tmp_path, capsys):
     run = shutil.copytree(finished, tmp_path/'run')
     byol_evaluate([str(run), '--n', '40', '--epochs', '1'])
     r = json.loads((run/'evaluation.json').read_text())
-    assert r['images']==[40, 40] and 0<=r['linear_layer']<=1 and list(r['probes'])==['raw pixels', 'random encoder', 'BYOL']
+    assert r['images']==[40, 40] and 0<=r['linear_layer']<=1 and list(r['probes'])==ROWS
     assert 'Linear layer' in capsys.readouterr().out
 
 def test_without_out_a_run_gets_a_new_folder(tmp_path):

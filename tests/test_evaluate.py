@@ -1,4 +1,5 @@
 "Probes against a brute-force loop and scikit-learn, and the promise that looking at an encoder does not change it"
+import json
 import numpy as np, pytest, torch
 from fastai.callback.tracker import SaveModelCallback
 from hypothesis import given, strategies as st
@@ -7,7 +8,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from byol_fastai.all import (KNNProbe, LinearEval, TinyResNet, embed, fine_tune_learner, knn_predict, label_efficiency, labelled_dls, linear_probe)
 from byol_fastai.data import ImageArray, plain_dl
+from byol_fastai import probes
 from byol_fastai.evaluate import compare_features, label_subset, linear_eval_learner, probe_every, suitable_k
+from byol_fastai.probes import EpochColumn, Rival, majority, network_name, stored_ceiling
+from byol_fastai.rivals import RIVALS
 from conftest import Do, same, state, tiny_learner
 
 pytestmark = pytest.mark.filterwarnings('ignore:numpy.core is deprecated') # fastai loads what it saved
@@ -133,6 +137,17 @@ def test_a_look_that_fails_costs_the_training_nothing_and_says_why():
     assert len([o for o in told if 'KNNProbe' in str(o.message)])==1 and probe.values==[] and np.isnan(learn.final_record[-1])
     assert same(state(plain.model), state(learn.model))
 
+def test_a_column_of_ones_own_needs_a_name_and_a_look():
+    class Steps(EpochColumn):
+        column,every = 'steps',2
+        def look(self): return float(self.learn.train_iter)
+    learn = tiny_learner(cbs=Steps())
+    learn.fit_byol(2)
+    n = learn.train_iter//2
+    assert learn.steps.values==[(0, n), (1, 2*n)] and learn.recorder.metric_names[-2:]==['steps', 'time']
+    learn.validate()
+    assert len(learn.steps.values)==2
+
 def test_a_probe_looks_at_no_more_rows_than_it_may():
     data = dls(n=60)
     probe = KNNProbe(data.train, data.valid, max_rows=25)
@@ -223,16 +238,129 @@ def test_label_efficiency_compares_three_ways_at_every_share():
     assert table.images.iloc[1]==40 and table.images.iloc[0]<30 and table.iloc[:,1:].stack().between(0, 1).all()
     assert same(state(encoder), was[0]) and same(state(other), was[1])
 
-def test_the_comparison_has_a_row_for_pixels_for_luck_and_for_byol():
-    table = compare_features(TinyResNet(width=4), TinyResNet(width=4), dls(), k=5)
-    assert list(table.index)==['raw pixels', 'random encoder', 'BYOL'] and list(table.columns)==['kNN', 'linear']
-    assert table.stack().between(0, 1).all()
+# --- the comparison
 
-def loaders(x, y, classes, bs=16):
+ROWS = [*RIVALS, 'random encoder', 'BYOL']
+def compared(data, encoder=None, **kwargs): return compare_features(encoder or TinyResNet(width=4), TinyResNet(width=4), data, **kwargs)
+
+def test_the_comparison_has_a_row_for_every_rival_for_luck_and_for_byol():
+    table = compared(dls(), k=5)
+    assert list(table.index)==ROWS==['raw pixels', 'grey pixels', 'Fourier magnitudes', 'random encoder', 'BYOL'] and list(table.columns)==['kNN', 'linear']
+    assert table.stack().between(0, 1).all() and table.attrs==dict(failed={}, stored={})
+
+def test_rows_of_rivals_are_scikit_learns():
+    "Features from the images as they are stored, not from the loader; the best of centred and standardised, of 20 and 200 neighbours"
+    from sklearn.preprocessing import StandardScaler
+    data = dls(300)
+    images = [o.dataset.x.float()/255 for o in data.loaders]
+    y,yt = (o.dataset.y.numpy() for o in data.loaders)
+    table = compared(data)
+    for name,rival in RIVALS.items():
+        x,xt = (rival(o).double().numpy() for o in images)
+        found = []
+        for std in (False, True):
+            scale = StandardScaler(with_std=std).fit(x)
+            a,b = scale.transform(x),scale.transform(xt)
+        
+            for k in (20, 30): # 200 are more than a class has images
+                vote = KNeighborsClassifier(k, metric='cosine', algorithm='brute', weights=lambda d: np.exp((1-d)/.1)).fit(a, y)
+                found.append(vote.score(b, yt))
+        assert table.loc[name, 'kNN']==pytest.approx(max(found), abs=.011), name
+        scale = StandardScaler().fit(x)
+        theirs = LogisticRegression(max_iter=1000, tol=1e-2).fit(scale.transform(x), y).score(scale.transform(xt), yt)
+        assert table.loc[name, 'linear']==pytest.approx(theirs, abs=.04), name
+
+def uneven(n=(60, 20, 10), test=(20, 10, 10), size=16):
+    x = torch.randint(0, 256, (sum(n)+sum(test), 3, size, size), dtype=torch.uint8)
+    y = [torch.cat([torch.full((k,), i) for i,k in enumerate(o)]) for o in (n, test)]
+    return two_loaders((x[:sum(n)], y[0]), (x[sum(n):], y[1]), list('abc'))
+
+def test_where_classes_are_uneven_there_is_a_row_for_the_largest():
+    table = compared(uneven())
+    assert list(table.index)==['majority class', *ROWS] and table.loc['majority class'].tolist()==[.5, .5]
+
+@given(st.lists(st.integers(1, 400), min_size=2, max_size=9), st.integers(0, 99))
+def test_the_majority_is_the_most_frequent_class_of_the_training_images(n, seed):
+    labels = torch.cat([torch.full((k,), i) for i,k in enumerate(n)])
+    truth = torch.randint(len(n), (50,), generator=torch.Generator().manual_seed(seed))
+    found = majority(labels, truth)
+    assert found is None or found==pytest.approx((truth==n.index(max(n))).float().mean().item())
+    assert majority(torch.arange(len(n)).repeat(30), truth) is None and (found is not None or max(n)<1.7*np.mean(n) or sum(n)<60)
+
+@pytest.mark.parametrize('name', [*RIVALS])
+def test_a_rival_that_fails_costs_nothing_else(name, monkeypatch):
+    def broken(x): raise RuntimeError('no such wave')
+    whole = compared(dls(), encoder := TinyResNet(width=4))
+    monkeypatch.setitem(RIVALS, name, broken)
+    with pytest.warns(UserWarning, match=f'{name}: RuntimeError: no such wave'): table = compared(dls(), encoder)
+    rest = [o for o in ROWS if o not in (name, 'random encoder')]
+    assert table.loc[name].isna().all() and list(table.attrs['failed'])==[name] and table.loc[rest].equals(whole.loc[rest])
+
+def test_a_rival_that_fails_at_the_test_images_alone_has_an_empty_row(monkeypatch):
+    calls = []
+    def tired(x): calls.append(1); return x.flatten(1) if len(calls)<4 else x.nothing
+    monkeypatch.setitem(RIVALS, 'grey pixels', tired)
+    with pytest.warns(UserWarning, match='AttributeError'): table = compared(dls())
+    assert table.loc['grey pixels'].isna().all() and table.drop('grey pixels').notna().all().all()
+
+@pytest.mark.parametrize('channels', [1, 13])
+def test_images_of_any_number_of_channels_are_compared(channels):
+    x,y = torch.randint(0, 256, (80, channels, 16, 16), dtype=torch.uint8), torch.arange(80)%2
+    stats = dict(mean=(.4,)*channels, std=(.2,)*channels)
+    data = two_loaders((x[:40], y[:40]), (x[40:], y[40:]), list('ab'), **stats)
+    back = Rival(RIVALS['raw pixels'], data.train)(next(iter(data.train))[0].as_subclass(torch.Tensor))
+    torch.testing.assert_close(back, x[:len(back)].float().flatten(1)/255, atol=1e-5, rtol=0)
+    table = compare_features(TinyResNet(width=4, in_chans=channels), TinyResNet(width=4, in_chans=channels), data)
+    assert table.notna().all().all() and not table.attrs['failed']
+
+def test_loaders_of_fastai_that_normalise_are_brought_back_to_the_unit_range():
+    from fastai.vision.all import IntToFloatTensor, Normalize, Pipeline
+    class Loader(list): after_batch = Pipeline([IntToFloatTensor(), Normalize.from_stats([.5]*3, [.1]*3, cuda=False)])
+    x = torch.rand(4, 3, 8, 8)
+    torch.testing.assert_close(Rival(lambda o: o, Loader())((x-.5)/.1), x)
+    assert torch.equal(Rival(lambda o: o, [])(x), x), 'where nobody normalises, nothing is undone'
+
+def test_the_images_are_read_once_for_all_rows(monkeypatch):
+    data,passes = dls(),[]
+    whole = type(data.train).__iter__
+    monkeypatch.setattr(type(data.train), '__iter__', lambda self: passes.append(1) or whole(self))
+    compared(data)
+    assert len(passes)==2
+
+# --- the ceiling
+
+def entry(tmp_path, monkeypatch, images, network, value=.99):
+    "A ledger of its own, with two seeds of the supervised network"
+    run = dict(knn=value, linear=value+.005, images=images, network=network)
+    (tmp_path/'results').mkdir()
+    (tmp_path/'results'/'supervised.json').write_text(json.dumps(dict(figures=dict(runs=dict(supervised={'0': run, '1': run})))))
+    monkeypatch.setattr(probes, 'files', lambda name: tmp_path)
+
+def test_the_ceiling_comes_from_the_ledger_for_the_same_images_and_network_only(tmp_path, monkeypatch):
+    data,net = dls(), TinyResNet(width=4)
+    assert stored_ceiling(data, net) is None
+    entry(tmp_path, monkeypatch, data.source.fingerprint['hash'], network_name(net))
+    table = compared(data)
+    assert list(table.index)==[*ROWS, 'supervised'] and table.loc['supervised'].tolist()==pytest.approx([.99, .995])
+    assert list(table.attrs['stored'])==['supervised'] and 'benchmarks/supervised.py' in table.attrs['stored']['supervised']
+    assert stored_ceiling(data, TinyResNet(width=8)) is None, 'another network'
+    assert stored_ceiling(dls(44), net) is None, 'other images'
+    assert stored_ceiling(uneven(), net) is None, 'images that nobody knows'
+
+def test_the_ceiling_is_computed_where_it_is_asked_for():
+    net = TinyResNet(width=4)
+    was = state(net)
+    table = compare_features(TinyResNet(width=4), net, dls(80), supervised=True, epochs=1)
+    assert list(table.index)==[*ROWS, 'supervised'] and table.loc['supervised'].between(0, 1).all() and not table.attrs['stored']
+    assert same(state(net), was)
+
+def two_loaders(train, test, classes, bs=16, **kwargs):
     from fastai.vision.all import DataLoaders
-    res = DataLoaders(*[plain_dl(ImageArray(x[i::2], y[i::2]), x.shape[-1], bs, 'cpu', classes=classes) for i in (0, 1)], device='cpu')
-    res.size,res.classes = x.shape[-1],classes
+    res = DataLoaders(*[plain_dl(ImageArray(*o), o[0].shape[-1], bs, 'cpu', classes=classes, **kwargs) for o in (train, test)], device='cpu')
+    res.size,res.classes = train[0].shape[-1],classes
     return res
+
+def loaders(x, y, classes): return two_loaders(*[(x[i::2], y[i::2]) for i in (0, 1)], classes)
 
 def test_raw_pixels_are_shrunk_and_rows_are_bounded():
     x,y = torch.randint(0, 256, (120, 3, 64, 64), dtype=torch.uint8), torch.arange(120)//2%3
@@ -242,7 +370,7 @@ def test_raw_pixels_are_shrunk_and_rows_are_bounded():
     import byol_fastai.evaluate as e
     seen,probe = [],e.linear_probe
     try:
-        e.linear_probe = lambda train, test: seen.append((tuple(train[0].shape), tuple(test[0].shape))) or .5
+        e.linear_probe = lambda train, test, tol: seen.append((tuple(train[0].shape), tuple(test[0].shape))) or .5
         compare_features(Spy(width=4), TinyResNet(width=4), loaders(x, y, list('abc')), max_rows=40)
     finally: e.linear_probe = probe
     assert seen[0]==((40, 3*32*32), (40, 3*32*32)) and sum(sizes)==80 and max(sizes)<=16, 'each image goes through the encoder once, in batches of the loader'
@@ -253,7 +381,7 @@ def test_a_probe_that_fails_leaves_nan_and_a_reason_and_the_others_their_numbers
     class Infinite(nn.Module):
         def forward(self, x): return x.flatten(1)/0
     with pytest.warns(UserWarning) as told: table = compare_features(Infinite(), Broken(), dls(), k=5)
-    assert table.loc['raw pixels'].between(0, 1).all() and table.iloc[1:].isna().all().all()
+    assert table.loc[[*RIVALS]].stack().between(0, 1).all() and table.loc[['random encoder', 'BYOL']].isna().all().all()
     failed = table.attrs['failed']
     assert 'CUDA out of memory' in failed['random encoder'] and 'no finite numbers' in failed['BYOL'] and len(told)>=2
 
