@@ -26,7 +26,7 @@ SEEDS = 5 # of every experiment on the embedded shapes
 
 # --- what is run
 
-RECIPE = 'data size n arch n_hidden n_proj epochs bs lr tau opt wd predictor_lr_mult'.split() # fields of `RunConfig` on which a figure depends
+RECIPE = 'data size n arch n_hidden n_proj epochs bs lr tau opt wd predictor_lr_mult extra_views'.split() # fields of `RunConfig` on which a figure depends
 
 def recipe(config: RunConfig) -> dict:
     "What all runs of an experiment have in common, so that a change of it is noticed: the options, the images, and the views"
@@ -45,7 +45,8 @@ def learner(config: RunConfig, seed: int, **kwargs):
     labelled = labelled_of(config)
     dls = byol_dls(images_of(config.data, config.size, config.n), config.bs, n=config.n, seed=seed)
     every = probe_every(len(dls.train.dataset), sum(len(o.dataset) for o in labelled.loaders))
-    settings = dict(n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, wd=config.wd, tau=config.tau, predictor_lr_mult=config.predictor_lr_mult, guard=False,
+    settings = dict(n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, wd=config.wd, tau=config.tau, predictor_lr_mult=config.predictor_lr_mult,
+        extra_views=config.extra_views, guard=False,
         cbs=KNNProbe(labelled.train, labelled.valid, k=None, every=every))
     learn = byol_learner(dls, config.arch, **settings | kwargs)
     learn.logger = lambda row: None

@@ -18,6 +18,7 @@ from .errors import *
 from .data import *
 from .views import *
 from .augment import *
+from .multiview import AveragedTargets
 from .model import *
 from .loss import *
 from .ema import *
@@ -245,6 +246,7 @@ def byol_settings(
     splitter:Callable|None=None, # Parameter groups of your own; by default `byol_splitter`
     tau:float|None=None, # Decay of the target at the first step; by default chosen by `fit_byol` from the number of epochs
     schedule:str|Callable='cosine', # Of tau, see `EMATarget`
+    extra_views:int=0, # More views of every image for the target network alone, see `AveragedTargets`
     guard:bool=True, # Stop a collapsed fit with a `CollapseGuard`
     amp:bool=True, # Mixed precision on a GPU; for a CPU see `CPUMixedPrecision`
     fast:bool|list=True, # `True` for all that is safe and fast on the device, `False` for nothing of it, or a list of callbacks: see `fast_callbacks`
@@ -252,13 +254,14 @@ def byol_settings(
     "How a BYOL learner is trained: what `byol_learner` can be told besides data and networks"
     if opt and opt_func: raise UserValueError(f"opt={opt!r} and opt_func: give one of them.")
     if opt and opt not in OPTIMIZERS: raise UserValueError(f"opt={opt!r} is not known: give one of {', '.join(OPTIMIZERS)}, or an optimizer of your own as opt_func.")
-    return dict(opt=opt, wd=wd, lr=lr, opt_func=opt_func, splitter=splitter, tau=tau, schedule=schedule, guard=guard, amp=amp, fast=fast)
+    return dict(opt=opt, wd=wd, lr=lr, opt_func=opt_func, splitter=splitter, tau=tau, schedule=schedule, extra_views=extra_views, guard=guard, amp=amp, fast=fast)
 
 # %% ../nbs/07_learner.ipynb #c078b
 def _byol_callbacks(dls, views, s):
     "What turns a `Learner` into a BYOL learner, by the settings `s`"
     device = torch.device(getattr(dls, 'device', None) or default_device())
-    return [TwoViews(*views), EMATarget(.996 if s['tau'] is None else s['tau'], s['schedule']), *(mixed_precision(device) if s['amp'] else []),
+    return [TwoViews(*views), EMATarget(.996 if s['tau'] is None else s['tau'], s['schedule']), *([AveragedTargets(s['extra_views'])] if s['extra_views'] else []),
+        *(mixed_precision(device) if s['amp'] else []),
         *(fast_callbacks(device) if s['fast'] is True else L(s['fast'] or None)), *([CollapseGuard()] if s['guard'] else [])]
 
 # %% ../nbs/07_learner.ipynb #c078c
