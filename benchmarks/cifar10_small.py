@@ -139,7 +139,7 @@ def cpu_minutes(history: list) -> float: return round(sum(o['cpu'] for o in hist
 def ship(r: Recipe, source: ImageSource, out: Path, command: str):
     "Write the encoder and its card into the package, measure what was written beside its rivals, and put that into the ledger"
     (encoder, history), (supervised, with_labels) = pretrain(r, source, out), supervise(r, source, out)
-    dls, path = labelled_dls(source, r.bs), Path(str(saving.WEIGHTS))/NAME
+    dls, path = labelled_dls(source, r.bs), saving.WEIGHTS/NAME
     about = dict(what=f'BYOL of a small residual network on {len(source.train):,} images of CIFAR-10 of 32 pixels, without labels',
         trained=asdict(r), epochs=len(history), images=len(source.train), cpu_minutes=cpu_minutes(history), command=command, ledger='cifar10_small')
     def write(**more): save_encoder(path, encoder, 'tiny', source.size, source.mean, source.std, half=True, **about, **more)

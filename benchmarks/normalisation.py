@@ -20,16 +20,17 @@ def straight(distance, preds, z1, z2, **kwargs): return distance(preds[0], z1)+d
 BYOLS = partial(crossed, byol_loss)
 DISTANCES = {'layer norm': layer_norm, 'batch norm': batch_norm, 'none': none}
 CHANGES = {'mean': partial(averaged, byol_loss), 'not crossed': partial(straight, byol_loss)}
-LRS = dict(lars=None, sgd=None) # of the optimizers that are not the preset's; `None` for the library's own
+LRS = dict(adamw=4e-3, lars=None) # of the optimizers that are not the preset's; `None` for the library's own
 
-LOSSES = {('adamw', 'l2'): BYOLS} | {('adamw', k): partial(crossed, o) for k, o in DISTANCES.items()} | {('adamw', k): o for k, o in CHANGES.items()}
-LOSSES |= {(opt, k): o for opt in ('lars', 'sgd') for k, o in {'l2': BYOLS, **CHANGES}.items()}
+LOSSES = {('sgd', 'l2'): BYOLS} | {('sgd', k): partial(crossed, o) for k, o in DISTANCES.items()} | {('sgd', k): o for k, o in CHANGES.items()}
+LOSSES |= {(opt, k): o for opt in LRS for k, o in {'l2': BYOLS, **CHANGES}.items()}
 
 def one(config, opt: str, loss, seed: int) -> dict:
-    "BYOL with another loss or optimizer"
+    "BYOL with another loss or optimizer; what the preset says of rates and weight decay holds for its own optimizer"
     preset = opt == config.opt
-    learn = learner(config, seed, opt=opt, wd=config.wd if preset else None, loss_func=loss)
-    return figures(fit(learn, config, lr=config.lr if preset else LRS.get(opt)), config)
+    own = {} if preset else dict(wd=None, predictor_lr_mult=1.)
+    learn = learner(config, seed, opt=opt, loss_func=loss, **own)
+    return figures(fit(learn, config, lr=config.lr if preset else LRS[opt]), config)
 
 def jobs(config) -> dict: return {f'{opt} {k}': partial(one, config, opt, loss) for (opt, k), loss in LOSSES.items()}
 

@@ -14,7 +14,7 @@ from fastai.vision.all import AMPMode, DataLoaders, set_seed
 from torch.utils.data import DataLoader
 from torchvision import transforms as T
 from byol_fastai.all import (BYOL, AlbumentationsView, BatchView, BYOLLoss, CPUMixedPrecision, TinyResNet, byol_learner, byol_optimizer,
-    byol_policies, byol_splitter, create_encoder, load_source)
+    byol_policies, byol_splitter, create_encoder, load_source, run_config)
 from byol_fastai.data import ImageArray, ImageDL, ToUnit
 from byol_fastai.learner import cpu_has_bfloat16, mixed_precision
 from ledger import record
@@ -22,7 +22,8 @@ from timing import command, interleaved, present, ratio, set_threads
 from views import arrays, pil_images, torchvision_view
 
 PEERS = dict(lightly='lightly', byol_pytorch='byol-pytorch')
-TAU, LR, MOMENTUM, DECAY = .99, .03, .9, 5e-4
+SHAPES = run_config('shapes') # the recipe of the embedded shapes, as far as everybody can follow it
+TAU, LR, MOMENTUM, DECAY, PREDICTOR = .97, SHAPES.lr, .9, SHAPES.wd, SHAPES.predictor_lr_mult
 
 @dataclass
 class Task:
@@ -58,7 +59,7 @@ def learner(task: Task, **kwargs):
     dl = partial(ImageDL, bs=task.bs, device=task.device, after_batch=ToUnit())
     dls = DataLoaders(dl(data, shuffle=True, drop_last=True), dl(data.subset([])), device=torch.device(task.device))
     dls.size = task.x.shape[-1]
-    return byol_learner(dls, task.encoder(), task.n_hidden, task.n_proj, policies=task.policies, tau=TAU, opt='sgd', **kwargs)
+    return byol_learner(dls, task.encoder(), task.n_hidden, task.n_proj, policies=task.policies, tau=TAU, opt='sgd', wd=DECAY, predictor_lr_mult=PREDICTOR, **kwargs)
 
 def fastai_epoch(task: Task, **kwargs):
     learn = learner(task, **kwargs)
@@ -82,10 +83,16 @@ def ceiling_epoch(task: Task):
         for x in task.clean(): step(task, model, opt, x, x)
     return epoch
 
+def optimizer(model: BYOL):
+    "That of the `Learner`: the predictor learns faster than the rest"
+    opt = byol_optimizer(byol_splitter(model), LR, wd=DECAY).opt
+    for group in opt.param_groups[-2:]: group['lr'] = LR*PREDICTOR
+    return opt
+
 def bare_epoch(task: Task):
     "What the `Learner` does, without a `Learner`"
     model, views = task.networks(), [BatchView(o) for o in task.policies]
-    opt = byol_optimizer(byol_splitter(model), LR).opt
+    opt = optimizer(model)
     def epoch():
         for x in task.clean(): step(task, model, opt, *[o(x) for o in views])
     return epoch

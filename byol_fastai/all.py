@@ -10,6 +10,7 @@ __all__ = []
 # %% ../nbs/all.ipynb #c003
 from .errors import UserError
 from .shapes import make_shapes
+from .rivals import RIVALS
 from .data import byol_dls, denormalise, ImageSource, labelled_dls, load_source, plain_dl
 from .views import AlbumentationsView, byol_policies, PerImage, source_policies, TwoViews, ViewPolicy
 from .augment import BatchView
@@ -25,7 +26,7 @@ from .learner import byol_learner, byol_optimizer, byol_splitter, CPUMixedPrecis
 from .evaluate import accuracy_of, compare_features, embed, fine_tune_learner, knn_predict, KNNProbe, label_efficiency, linear_eval_learner
 from .evaluate import linear_probe, LinearEval
 from .pictures import plot_history, plot_neighbours, plot_views
-from .saving import Checkpoint, load_encoder, save_encoder
+from .saving import Checkpoint, load_encoder, save_encoder, shipped_encoders
 from .config import run_config, RunConfig
 from .runs import pretrain
 from .scale import distributed

@@ -90,14 +90,15 @@ def test_the_bare_loop_makes_the_step_of_the_learner():
     throughput = program('throughput')
     task = throughput.Task(make_shapes(16, 16)[0], bs=16, n_hidden=16, n_proj=8)
     learn,model = throughput.learner(task, schedule='constant'),task.networks()
+    n = len(throughput.byol_splitter(model))
     assert same(learn.model.encoder.state_dict(), model.encoder.state_dict())
     model.load_state_dict(learn.model.state_dict())
     x,views = next(task.clean()),[throughput.BatchView(o) for o in task.policies]
     v1,v2 = (o(x) for o in views)
-    throughput.step(task, model, throughput.byol_optimizer(throughput.byol_splitter(model), throughput.LR).opt, v1, v2)
+    throughput.step(task, model, throughput.optimizer(model), v1, v2)
     learn.ema_target.tau = throughput.TAU
     learn.two_views.view1,learn.two_views.view2 = (lambda x: v1),(lambda x: v2)
-    with learn.no_bar(), learn.no_logging(): learn.fit(1, throughput.LR)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1, [throughput.LR]*(n-2)+[throughput.LR*throughput.PREDICTOR]*2)
     assert learn.train_iter==1
     for k,o in model.state_dict().items(): torch.testing.assert_close(o, learn.model.state_dict()[k], msg=k)
 
@@ -114,6 +115,10 @@ def test_scaling(bench):
 def test_knn(bench):
     figures = bench('knn', '--bank 2000 --queries 40 --features 8 --k 5 --threads 1')
     assert set(figures)=={'10', '40'} and all(o['seconds']>=0 for o in figures.values())
+
+def test_listing(bench):
+    figures = bench('listing', '--files 20 40 --per-folder 10')
+    assert set(figures)=={'20', '40'} and all(o['cpu_microseconds_per_file']>=0 and o['making_seconds']>=0 for o in figures.values())
 
 def test_photos(bench, tmp_path, capsys):
     write_images(tmp_path/'photos', 12)
@@ -281,6 +286,13 @@ def test_losses_are_what_they_are_called():
     for f,scale,shift in ((n.layer_norm, 3, 5), (n.batch_norm, torch.arange(1, 9), torch.arange(8))):
         assert f(p[0]*scale+shift, p[0])<1e-6 and f(p[0], z[0])>.1 and n.none(p[0]*scale+shift, p[0])>.1
     assert n.none(torch.tensor([[3., 4.]]), torch.zeros(1, 2))==25
+
+def test_an_optimizer_that_is_not_the_presets_has_rates_of_its_own(small, monkeypatch):
+    n,seen = program('normalisation'),[]
+    monkeypatch.setattr(n, 'fit', lambda learn, config, lr: seen.append((learn.predictor_lr_mult, lr)) or learn)
+    monkeypatch.setattr(n, 'figures', lambda learn, config: {})
+    for opt in ('sgd', 'adamw', 'lars'): n.one(small, opt, None, 0)
+    assert seen==[(small.predictor_lr_mult, small.lr), (1, 4e-3), (1, None)]
 
 def test_what_can_be_read_by_a_straight_line_is_read():
     read_out,rng = program('views_decide').read_out,np.random.default_rng(0)

@@ -3,7 +3,7 @@ import json, os, sys
 from functools import partial
 from pathlib import Path
 import pytest, torch
-from byol_fastai import course, saving
+from byol_fastai import config, course, saving
 from byol_fastai.errors import UserError
 from byol_fastai.model import TinyResNet, create_encoder
 from byol_fastai.saving import load_encoder, save_encoder, shipped_encoders
@@ -39,7 +39,7 @@ class TestShipped:
         torch.testing.assert_close(out, torch.tensor(encoder.info['test_features']), rtol=1e-3, atol=1e-4)
 
     def test_it_is_small(self, name):
-        weights,_ = saving.encoder_files(Path(str(saving.WEIGHTS))/name)
+        weights,_ = saving.encoder_files(saving.WEIGHTS/name)
         assert weights.stat().st_size<5*2**20
 
 def test_weights_are_in_the_wheel(tmp_path):
@@ -58,7 +58,7 @@ def test_weights_are_in_the_wheel(tmp_path):
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     "A folder of shipped encoders with one that is called `known`, and an empty current directory"
-    monkeypatch.setattr(saving, 'WEIGHTS', tmp_path/'weights')
+    for o in (config, saving): monkeypatch.setattr(o, 'WEIGHTS', tmp_path/'weights')
     save_encoder(tmp_path/'weights'/'known', TinyResNet(width=4), 'mine', 32, what='shipped')
     (tmp_path/'here').mkdir()
     monkeypatch.chdir(tmp_path/'here')
@@ -83,8 +83,16 @@ def test_what_lies_on_disk_goes_before_a_name(weights):
     os.remove('known/encoder.json')
     with pytest.raises(UserError, match='an encoder is two files'): load_encoder('known')
 
+def test_a_run_starts_from_one_by_its_name(weights):
+    started = config.run_config('shapes', start='known')
+    assert (started.start, started.arch, started.size)==('known', 'mine', 32)
+    save_encoder('known', TinyResNet(width=4), 'tiny', 24) # yours goes before it
+    assert config.run_config('shapes', start='known').size==24 and config.run_config('shapes', start='known').start==str(Path('known').absolute())
+    for name in 'knwon', 'sub/known':
+        with pytest.raises(UserError): config.run_config('shapes', start=name)
+
 def test_without_any_the_sentence_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(saving, 'WEIGHTS', tmp_path/'nothing')
+    for o in (config, saving): monkeypatch.setattr(o, 'WEIGHTS', tmp_path/'nothing')
     monkeypatch.chdir(tmp_path)
     assert shipped_encoders()==[]
     with pytest.raises(UserError, match='none so far'): load_encoder('cifar10-small')
@@ -114,7 +122,7 @@ def test_batchnorm_keeps_its_digits(tmp_path):
 @pytest.fixture
 def ledger(tmp_path, monkeypatch):
     monkeypatch.setattr(course, 'RESULTS', tmp_path/'ledger')
-    monkeypatch.setattr(saving, 'WEIGHTS', tmp_path/'weights')
+    for o in (config, saving): monkeypatch.setattr(o, 'WEIGHTS', tmp_path/'weights')
     threads = torch.get_num_threads()
     yield lambda name: json.loads((tmp_path/'ledger'/f'{name}.json').read_text())
     torch.set_num_threads(threads)

@@ -31,8 +31,8 @@ def comparison(rows: list, percent: bool) -> str:
     return '\n'.join(f'{line} {source} |' for line,source in zip(lines, ['source', '---', *sources]))
 
 def flat(figures: dict, above: str = '') -> list:
-    "Nested figures as rows"
-    return [row for k,v in figures.items() for row in (flat(v, f'{above}{k} / ') if isinstance(v, dict) else [(above+k, v)])]
+    "Nested figures as rows; the runs of single seeds with their histories, hundreds of rows, stay in the ledger"
+    return [row for k,v in figures.items() if k!='runs' for row in (flat(v, f'{above}{k} / ') if isinstance(v, dict) else [(above+k, v)])]
 
 def shown(value) -> str:
     if isinstance(value, list): return ', '.join(map(shown, value))
