@@ -4,24 +4,21 @@
 """
 from functools import partial
 import numpy as np, torch
-from byol_fastai.all import ViewPolicy, embed, make_shapes
+from byol_fastai.all import SHAPES_VIEWS, ViewPolicy, embed, make_shapes
 from seeds import experiment, figures, fit, labelled_of, learner, probes
 
-GEOMETRY, COLOUR = dict(scale=(.2, .6)), dict(jitter_p=.8, hue=.5, saturation=.4, gray_p=.3)
 NO_CROP, NO_COLOUR, NO_FLIP = dict(scale=(.999, 1.), ratio=(1., 1.)), dict(jitter_p=0., gray_p=0.), dict(flip_p=0.)
-PAIRS = {
-    'crops and colours': (GEOMETRY | COLOUR, GEOMETRY | COLOUR),
-    'crops': (GEOMETRY | NO_COLOUR, GEOMETRY | NO_COLOUR),
-    'colours': (NO_CROP | NO_FLIP | COLOUR, NO_CROP | NO_FLIP | COLOUR)} # fields of the two `ViewPolicy`
+PAIRS = {k: (SHAPES_VIEWS | o,)*2 for k, o in {'own pair': {}, 'crops alone': NO_COLOUR, 'colours alone': NO_CROP | NO_FLIP}.items()} # fields of the two `ViewPolicy`
 
-TURNS = {'hue': 1.} # parameters that go round in a circle, and how far round is
+TURNS = dict(hue=1., left=1., top=1., stripe_turn=np.pi, phase=2*np.pi) # parameters that go round in a circle, and how far round is
 
 def columns(name: str, values) -> np.ndarray:
-    "A parameter as numbers [n,k] that can be read by a straight line: a place on a circle as sine and cosine, and one value for each patch [n,a,b] as their mean"
+    """A parameter as numbers [n,k] that can be read by a straight line: a place on a circle as sine and cosine, and one value for each patch [n,a,b] as their mean;
+    patches that nobody sees are `nan`, and left out"""
     values = np.asarray(values, dtype=np.float64)
     turn = next((o for k, o in TURNS.items() if k in name), None)
     parts = [values] if turn is None else [f(2*np.pi*values/turn) for f in (np.sin, np.cos)]
-    return np.concatenate([o.mean((1, 2)).reshape(len(o), -1) if o.ndim > 2 else o.reshape(len(o), -1) for o in parts], 1)
+    return np.concatenate([np.nanmean(o, (1, 2)).reshape(len(o), -1) if o.ndim > 2 else o.reshape(len(o), -1) for o in parts], 1)
 
 def read_out(train, test, name: str, known: tuple) -> float:
     "R^2 on test images of ridge regression from features [n,d] to a parameter: 1 is read exactly, 0 no better than the mean"
