@@ -119,7 +119,7 @@ class SpreadWatch(Callback):
         min_std:float=.1, # A `feature_std` below this counts as collapsed
         patience:int=3, # Collapsed looks in a row before the fit is stopped
         every:int=10, # Training steps between two looks; a look waits for the device
-        grace:int=20, # Steps before the first look: a fresh network is not spread out yet
+        grace:int=20, # Steps before the first look: a fresh network without BatchNorm is not spread out yet
         strict:bool=False, # Raise `CollapseError` instead of only stopping the fit
         embedding:Callable|None=None, # model -> embeddings [B, d], see `EmbeddingMetric`
     ): store_attr()
