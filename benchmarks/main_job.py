@@ -24,7 +24,7 @@ def report_of(config, seed: int) -> dict:
 
 def rows(report: dict):
     "Each row of the table that the program prints; of BYOL also its history and what it cost, and last, so that a run counts as done when all is written"
-    found = {row: {k: o.get(column) for k, column in PROBES.items()} for row, o in report['probes'].items()}
+    found = {row: {k: o.get(column) for k, column in PROBES.items()} for row, o in report['probes'].items() if 'stored' not in o} # what was measured beforehand is no run
     more = dict(seconds=report['seconds'], peak_memory_gb=report['peak_memory_gb'], history=report['history'])
     for row in sorted(found, key=lambda o: o == 'BYOL'): yield row, found[row] | (more if row == 'BYOL' else {})
 

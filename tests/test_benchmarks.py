@@ -151,13 +151,19 @@ def test_an_experiment_runs_every_setting(bench, name):
     assert set(figures['knn'])==set(figures['runs'])==set(course.ledger(name)['figures']['linear'])
     assert any('history' in o['0'] for o in figures['runs'].values())
 
+def test_the_ceiling_and_the_worth_of_labels(bench):
+    assert {'knn', 'linear', 'accuracy', 'images', 'network'} <= set(bench('supervised', TINY)['runs']['supervised']['0'])
+    runs = bench('labels', TINY)['runs']
+    assert set(runs)=={*program('labels').WAYS} and all(len(o['0']['accuracy'])==len(program('labels').SHARES) for o in runs.values())
+
 def test_the_main_job_is_measured_by_itself(bench, monkeypatch):
     main_job,asked = program('main_job'),[]
     def run(command, **kwargs): # the program itself is tested elsewhere; here is what is made of its report
         asked.append(command)
         out,seed = Path(command[command.index('--out')+1]),int(command[command.index('--seed')+1])
         out.mkdir()
-        probes = {'raw pixels': dict(kNN=.2, linear=.3), 'grey pixels': dict(kNN=.1+.1*seed, linear=None), 'BYOL': dict(kNN=.8+.02*seed, linear=.9), 'random encoder': dict(kNN=.1, linear=.1)}
+        probes = {'raw pixels': dict(kNN=.2, linear=.3), 'grey pixels': dict(kNN=.1+.1*seed, linear=None), 'BYOL': dict(kNN=.8+.02*seed, linear=.9), 'random encoder': dict(kNN=.1, linear=.1),
+            'supervised': dict(kNN=.99, linear=.99, stored='measured beforehand')}
         (out/'report.json').write_text(json.dumps(dict(probes=probes, seconds=60.+seed, peak_memory_gb=1.5, history=[dict(epoch=0, knn=.5)])))
     monkeypatch.setattr(main_job, 'subprocess', SimpleNamespace(run=run))
     figures = bench('main_job', '--seeds 3')

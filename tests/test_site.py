@@ -25,6 +25,10 @@ def pages(site): return {o.relative_to(site).as_posix(): BeautifulSoup(o.read_te
 
 # --- what is there
 
+def test_the_runs_of_single_seeds_stay_in_the_ledger():
+    figures = dict(runs=dict(a={'0': dict(knn=.5, history=[dict(epoch=0)])}), knn=dict(a=.5))
+    assert docs('pages').flat(figures)==[('knn / a', .5)]
+
 def test_there_is_a_page_for_every_lesson_every_module_and_all_the_rest(pages):
     lessons = [o.stem for o in docs('lessons').lessons()]
     modules = [docs('reference').page_name(m) for m in docs('links').modules()]
