@@ -56,6 +56,7 @@ class FitOptions:
     seed:int=42 # Of everything random: weights, split, order and views
     threads:int|None=None # Threads of the CPU that compute; by default as many as there are cores which other programs do not keep busy
 
+# %% ../nbs/w4b_config.ipynb #c345b6w1
 @dataclass
 class WatchOptions:
     "watching"
