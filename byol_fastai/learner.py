@@ -1,4 +1,4 @@
-"""BYOL becomes a plain fastai `Learner`: a supervised learner whose labels are made by its own slow-moving copy.
+"""The whole of BYOL in one plain loop; then each of its lines finds its place in a fastai `Learner`, a supervised learner whose labels are made by its own slow-moving copy.
 
 Docs: https://byol-fastai.github.io/byol_fastai/learner.html.md"""
 
