@@ -4,7 +4,8 @@
 """
 from functools import partial
 import numpy as np, torch
-from byol_fastai.all import SHAPES_VIEWS, ViewPolicy, embed, make_shapes
+from byol_fastai.all import ViewPolicy, embed, make_shapes
+from byol_fastai.views import SHAPES_VIEWS
 from seeds import experiment, figures, fit, labelled_of, learner, probes
 
 NO_CROP, NO_COLOUR, NO_FLIP = dict(scale=(.999, 1.), ratio=(1., 1.)), dict(jitter_p=0., gray_p=0.), dict(flip_p=0.)
