@@ -95,7 +95,7 @@ def majority(
 
 # %% ../nbs/w9_probes.ipynb #p020
 def network_name(
-    network:nn.Module,
+    network:nn.Module, # Any network
 )->str:
     "What kind of network it is and how many parameters it has: enough to see that two are not the same"
     return f'{type(network).__name__}, {sum(o.numel() for o in network.parameters()):,} parameters'

@@ -48,7 +48,7 @@ def written(f) -> dict:
     if inspect.isclass(f): # a dataclass
         pairs = [(o.target.id, o.annotation, o.value) for o in tree(f).body if isinstance(o, ast.AnnAssign)]
     else:
-        a = tree(f).args
+        a = next(o for o in ast.walk(tree(f)) if hasattr(o, 'args') and isinstance(o.args, ast.arguments)).args # of a function, or of a lambda that has been given a name
         some = [*a.posonlyargs, *a.args]
         pairs = [(o.arg, o.annotation, v) for o,v in zip(some, [None]*(len(some)-len(a.defaults)) + a.defaults)]
         pairs += [(o.arg, o.annotation, v) for o,v in zip(a.kwonlyargs, a.kw_defaults)] + [(o.arg, o.annotation, None) for o in (a.vararg, a.kwarg) if o]
