@@ -85,7 +85,7 @@ def explained(obj) -> dict:
 def returned(obj) -> tuple:
     "Type and explanation of the result"
     if inspect.isclass(obj): return '',''
-    node = tree(plain(obj)).returns
+    node = getattr(tree(plain(obj)), 'returns', None) # a lambda says nothing
     return ast.unparse(node) if node else '', explained(obj).get('return', '')
 
 def unexplained(obj) -> list:
