@@ -8,17 +8,16 @@ Runs are kept as long as what they trained stays the same; where recipe, views o
 """
 import argparse, hashlib, json, math, sys, time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from statistics import mean
-from fastai.vision.all import set_seed
 from byol_fastai import course
-from byol_fastai.all import (KNNProbe, accuracy_of, byol_dls, byol_learner, embed, knn_predict, labelled_dls, linear_probe, load_source, make_shapes,
-    run_config, source_policies)
+from byol_fastai.all import accuracy_of, embed, knn_predict, labelled_dls, linear_probe, load_source, make_shapes, run_config, source_policies
 from byol_fastai.config import SOURCES, RunConfig
 from byol_fastai.errors import UserValueError
-from byol_fastai.evaluate import probe_every, suitable_k
+from byol_fastai.evaluate import suitable_k
+from byol_fastai.runs import run_learner
 from ledger import file_of, record
 from timing import set_threads
 
@@ -40,15 +39,8 @@ def images_of(data: str, size: int | None, n: int | None): return load_source(da
 def labelled_of(config: RunConfig): return labelled_dls(images_of(config.data, config.size, config.n), n=config.n)
 
 def learner(config: RunConfig, seed: int, **kwargs):
-    "A silent learner with the recipe of `config`, and `kwargs` for `byol_learner`; it is watched by a `KNNProbe`"
-    set_seed(seed)
-    labelled = labelled_of(config)
-    dls = byol_dls(images_of(config.data, config.size, config.n), config.bs, n=config.n, seed=seed)
-    every = probe_every(len(dls.train.dataset), sum(len(o.dataset) for o in labelled.loaders))
-    settings = dict(n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, wd=config.wd, tau=config.tau, predictor_lr_mult=config.predictor_lr_mult,
-        extra_views=config.extra_views, guard=False,
-        cbs=KNNProbe(labelled.train, labelled.valid, k=None, every=every))
-    learn = byol_learner(dls, config.arch, **settings | kwargs)
+    "The silent learner of a run of `config`, with `kwargs` for `byol_learner`"
+    learn, _ = run_learner(replace(config, seed=seed, guard=False), source=images_of(config.data, config.size, config.n), **kwargs)
     learn.logger = lambda row: None
     return learn
 

@@ -14,6 +14,7 @@ from fastai.vision.all import *
 from .errors import *
 from .data import *
 from .evaluate import *
+from .probes import some_of
 
 # %% ../nbs/w7_pictures.ipynb #caa38d70
 COLOURS = dict(blue='#0072B2', orange='#E69F00', green='#009E73', red='#D55E00', purple='#CC79A7', sky='#56B4E9', black='#000000')
@@ -136,11 +137,6 @@ def _thumbnail(im, side):
 def _thumbnails(dl, idxs, side): return {i: _thumbnail(dl.dataset[i][0], side) for i in sorted(set(idxs))} # each is read once
 
 # %% ../nbs/w7_pictures.ipynb #cba056ed
-def _some(dl, n):
-    "Places of at most `n` images of `dl`, the same ones every time"
-    n_all = len(dl.dataset)
-    return list(range(n_all)) if n_all<=n else sorted(np.random.default_rng(0).permutation(n_all)[:n].tolist())
-
 def _features(encoder, dl, idxs, dls, bs):
     "The features of the images `idxs` of `dl`, row by row"
     stats = {k:v for k in ('mean', 'std') if (v := getattr(dls, k, None)) is not None}
@@ -176,7 +172,8 @@ def plot_neighbours(
     features:tuple|None=None, # Features of all images of the two loaders, [N,d] and [M,d], where they are there: then `encoder` has nothing to do, and all of them are looked at
 )->plt.Figure:
     "Images that the encoder has not trained on and, right of each, what it finds most alike"
-    places = [_some(dls.train, len(dls.train.dataset) if features else max_bank), _some(dls.valid, n)]
+    sizes = [len(o.dataset) for o in dls.loaders[:2]]
+    places = [some_of(o, k) for o,k in zip(sizes, (sizes[0] if features else max_bank, n))]
     for dl,o in zip(dls.loaders, features or ()): _check_rows(o, dl, len(dl.dataset))
     bank,queries = [features[i][o] if features else _features(encoder, dl, o, dls, bs or dls.train.bs) for i,(dl,o) in enumerate(zip(dls.loaders, places))]
     for o,dl,idxs in zip((bank, queries), dls.loaders, places): _check_rows(o, dl, len(idxs))

@@ -80,17 +80,19 @@ def _watchers(config, dls, labelled):
 def run_learner(
     config:RunConfig, # What to train
     cbs=None, # More callbacks
+    source:ImageSource|None=None, # Its images, where they are loaded already
+    **kwargs # For `byol_learner`, in place of what the configuration says
 )->tuple: # The learner, and the labelled loaders of its probes (`None` without labels)
     "All that a run needs, from its configuration alone: the same seed gives the same learner"
     set_seed(config.seed)
     encoder = given_encoder(config)
-    source = run_source(config, encoder)
+    source = source or run_source(config, encoder)
     dls = byol_dls(source, config.bs, n=config.n, seed=config.seed, workers=config.workers)
     if not len(dls.valid.dataset): raise UserValueError(f"{len(dls.train.dataset)} images are too few to keep one apart: give at least 6.")
     labelled = probe_dls(source, config)
-    learn = byol_learner(dls, encoder or config.arch, n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, wd=config.wd, tau=config.tau, predictor_lr_mult=config.predictor_lr_mult, extra_views=config.extra_views,
-        small=None if encoder else _SMALL[config.stem], guard=False, cbs=[*_watchers(config, dls, labelled), *L(cbs)])
-    return learn,labelled
+    settings = {k:getattr(config, k) for k in 'n_hidden n_proj opt wd tau predictor_lr_mult extra_views'.split()} | kwargs
+    small,watchers = None if encoder else _SMALL[config.stem],_watchers(config, dls, labelled)
+    return byol_learner(dls, encoder or config.arch, small=small, guard=False, cbs=[*watchers, *L(cbs)], **settings),labelled
 
 # %% ../nbs/w6_runs.ipynb #c113a955
 class SayRows(DuringFit):
