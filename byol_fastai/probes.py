@@ -127,6 +127,7 @@ def bounded(
     if len(dl.dataset)<=max_rows or not hasattr(dl.dataset, 'subset'): return dl
     return dl.new(dl.dataset.subset(some_of(len(dl.dataset), max_rows)))
 
+# %% ../nbs/w9_probes.ipynb #c049b
 def loaders_like(
     dls:DataLoaders, # Knows its classes, size and normalisation
     *dls_new, # Other loaders
