@@ -25,7 +25,7 @@ SEEDS = 5 # of every experiment on the embedded shapes
 
 # --- what is run
 
-RECIPE = 'data size n arch n_hidden n_proj epochs bs lr tau opt wd predictor_lr_mult extra_views'.split() # fields of `RunConfig` on which a figure depends
+RECIPE = 'data size n arch n_hidden n_proj epochs bs lr tau opt wd predictor_lr_mult extra_views flat'.split() # fields of `RunConfig` on which a figure depends
 
 def recipe(config: RunConfig) -> dict:
     "What all runs of an experiment have in common, so that a change of it is noticed: the options, the images, and the views"
@@ -46,7 +46,7 @@ def learner(config: RunConfig, seed: int, **kwargs):
 
 def fit(learn, config: RunConfig, **kwargs):
     "Train, as the main job does; `kwargs` are those of `fit_byol`"
-    with learn.no_bar(): learn.fit_byol(config.epochs, **{'lr': config.lr} | kwargs)
+    with learn.no_bar(): learn.fit_byol(config.epochs, **dict(lr=config.lr, flat=config.flat) | kwargs)
     return learn
 
 def probes(encoder, config: RunConfig) -> dict:

@@ -48,6 +48,7 @@ class FitOptions:
     epochs:int=20 # Length of the schedule
     bs:int=64 # Images in a batch
     lr:float|None=None # Highest learning rate
+    flat:float=0. # Share of the schedule after which the learning rate falls; before, it stays at its highest
     tau:float|None=None # Decay of the target network at the first step
     opt:str|None=None # Optimizer: adamw, sgd or lars
     wd:float|None=None # Weight decay
@@ -78,6 +79,7 @@ def _check_numbers(c):
     if c.size is not None and c.size<8: raise UserValueError(f"size={c.size} is too small to see anything: give at least 8 pixels.")
     if c.bs<2: raise UserValueError(f"bs={c.bs} is too small: batch normalisation needs at least two images in a batch.")
     if c.lr is not None and not 0<c.lr<math.inf: raise UserValueError(f"lr={c.lr} must be positive.")
+    if not 0<=c.flat<1: raise UserValueError(f"flat={c.flat} must lie in [0, 1): it is the share of the schedule after which the learning rate falls.")
     if c.wd is not None and not 0<=c.wd<math.inf: raise UserValueError(f"wd={c.wd} must not be negative.")
     if c.tau is not None and not 0<=c.tau<=1: raise UserValueError(f"tau={c.tau} must lie in [0, 1]: 0 copies the online network at every step, 1 never moves the target.")
     if c.extra_views<0: raise UserValueError(f"extra_views={c.extra_views} must not be negative.")

@@ -108,10 +108,13 @@ def default_lr(
 def warmup_cosine(
     lrs:list, # Highest learning rate of each group
     pct:float, # Share of the fit that is warm-up
+    flat:float=0., # Share of the fit, warm-up included, after which the rates fall
 )->Callable: # Share of the fit done, in [0, 1] -> learning rate of each group
-    "A line from 0 up to `lrs`, then half a cosine down to 0 (BYOL, section 3.3)"
+    "A line from 0 up to `lrs`, a while at the top where `flat` asks for it, then half a cosine down to 0 (BYOL, section 3.3)"
     lrs = np.array(lrs)
-    sched = combine_scheds([pct, 1-pct], [SchedLin(0*lrs, lrs), SchedCos(lrs, 0*lrs)])
+    stay = max(flat-pct, 0)/(1-pct) if pct<1 else 0. # of what is left after the warm-up
+    fall = combine_scheds([stay, 1-stay], [SchedNo(lrs, lrs), SchedCos(lrs, 0*lrs)])
+    sched = combine_scheds([pct, 1-pct], [SchedLin(0*lrs, lrs), fall])
     return lambda pos: sched(pos).tolist()
 
 # %% ../nbs/07_learner.ipynb #c060
@@ -124,9 +127,10 @@ def _follow_length(learn, n_epoch, lr):
     if lr is None: lr = default_lr('lars', bs, n_epoch) if 'lars_lr' in left_open and learn.lr==default_lr('lars', bs) else learn.lr
     return lr,(lars_preset(n_epoch)[1] if 'lars_wd' in left_open else None)
 
-def _check_fit(n_epoch, warmup, lr):
+def _check_fit(n_epoch, warmup, flat, lr):
     if n_epoch<1: raise UserValueError(f"n_epoch={n_epoch}: train for at least one epoch.")
     if not 0<=warmup<=n_epoch: raise UserValueError(f"warmup={warmup} must lie between 0 and the {n_epoch} epochs of the fit.")
+    if not 0<=flat<1: raise UserValueError(f"flat={flat} must lie in [0, 1): it is the share of the fit after which the rate falls.")
     if not lr>0: raise UserValueError(f"lr={lr} must be positive.")
 
 # %% ../nbs/07_learner.ipynb #c060b
@@ -137,15 +141,16 @@ def fit_byol(self:Learner,
     warmup:float|None=None, # Epochs of linear warm-up; by default a tenth of the schedule, at most 10
     cbs:list|Callback|None=None, # Callbacks for this fit only
     start_epoch:int=0, # Continue an interrupted fit from this epoch
+    flat:float=0., # Share of the fit, warm-up included, after which the rate falls
 ):
-    "Fit with a linear warm-up and then half a cosine down to 0, without restarts; a `ValueError` says what cannot be"
+    "Fit with a linear warm-up, perhaps a while at the highest rate (`flat`), and then half a cosine down to 0, without restarts; a `ValueError` says what cannot be"
     warmup = min(10, n_epoch/10) if warmup is None else warmup
     lr,wd = _follow_length(self, n_epoch, lr)
-    _check_fit(n_epoch, warmup, lr)
+    _check_fit(n_epoch, warmup, flat, lr)
     if self.opt is None: self.create_opt()
     n,mult = len(self.opt.hypers),getattr(self, 'predictor_lr_mult', 1.)
     lrs = [lr]*(n-2) + [lr*mult]*2 if mult!=1 else [lr]*n # the predictor's are the last two groups
-    sched = ParamScheduler({'lr': warmup_cosine(lrs, warmup/n_epoch)})
+    sched = ParamScheduler({'lr': warmup_cosine(lrs, warmup/n_epoch, flat)})
     self.fit(n_epoch, lr=lrs, wd=wd, cbs=[sched, *L(cbs)], start_epoch=start_epoch)
 
 # %% ../nbs/07_learner.ipynb #c072

@@ -256,7 +256,7 @@ def fit_run(
     if resume and resume['epoch']>=config.epochs:
         unwrap(learn.model).load_state_dict(resume['model'])
         return resume['history']
-    learn.fit_byol(config.epochs, config.lr, cbs=save, start_epoch=resume['epoch'] if resume else 0)
+    learn.fit_byol(config.epochs, config.lr, flat=config.flat, cbs=save, start_epoch=resume['epoch'] if resume else 0)
     return save.history
 
 # %% ../nbs/w6_runs.ipynb #c99e802a
