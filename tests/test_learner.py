@@ -4,7 +4,7 @@ from torch import nn
 from fastai.callback.training import GradientClip
 from fastai.vision.all import AMPMode, Adam, Callback
 from byol_fastai.learner import CPUMixedPrecision, cpu_has_bfloat16, mixed_precision
-from byol_fastai.all import byol_policies
+from byol_fastai.all import byol_policies, run_config
 from conftest import Do, same, state, tiny_learner
 
 def groups(learn): learn.create_opt(); return learn.opt.opt.param_groups
@@ -54,13 +54,14 @@ def test_lars_does_not_adapt_biases_and_batchnorm():
         plain = [torch.allclose(p, was[p]-.1*.5, atol=1e-7) for p in g['params']]
         assert all(plain) if g['weight_decay']==0 else not any(plain), 'weights step in proportion to their norm, biases do not'
 
-def test_the_learning_rate_warms_up_in_a_line_and_falls_in_half_a_cosine_without_restart():
+@pytest.mark.parametrize('flat, top', [(0., 3), (.1, 3), (.6, 9)])
+def test_the_learning_rate_warms_up_in_a_line_stays_and_falls_in_half_a_cosine_without_restart(flat, top):
     learn = tiny_learner(n=64, predictor_lr_mult=10.) # 3 batches an epoch
     rates = []
     learn.add_cb(Do(99, before_step=lambda cb: rates.append([h['lr'] for h in cb.opt.hypers])))
-    learn.fit_byol(5, .4, warmup=1)
+    learn.fit_byol(5, .4, warmup=1, flat=flat)
     K,w = 15, 3
-    want = [.4*k/w if k<w else .4*(1+math.cos(math.pi*(k-w)/(K-w)))/2 for k in range(K)]
+    want = [.4*k/w if k<w else .4*(1+math.cos(math.pi*max(0, k-top)/(K-top)))/2 for k in range(K)]
     np.testing.assert_allclose([r[0] for r in rates], want, atol=1e-6)
     np.testing.assert_allclose([r[1] for r in rates], want, atol=1e-6)
     np.testing.assert_allclose([r[2:] for r in rates], [[10*o]*2 for o in want], atol=1e-6)
@@ -137,6 +138,8 @@ def test_wrong_settings_are_refused_in_a_sentence():
     learn = tiny_learner()
     with pytest.raises(ValueError, match='at least one epoch'): learn.fit_byol(0)
     with pytest.raises(ValueError, match='warmup=3 must lie between 0 and the 2 epochs'): learn.fit_byol(2, warmup=3)
+    with pytest.raises(ValueError, match=r'flat=1.0 must lie in \[0, 1\)'): learn.fit_byol(2, flat=1.)
+    with pytest.raises(ValueError, match=r'flat=-0.1 must lie in \[0, 1\)'): run_config(flat=-.1)
     with pytest.raises(ValueError, match='lr=-1.0 must be positive'): learn.fit_byol(1, -1.)
     with pytest.raises(ValueError, match="opt='adam' is not known"): tiny_learner(opt='adam')
     with pytest.raises(ValueError, match='cannot take images of 16 pixels'): tiny_learner(arch=nn.Sequential(nn.Conv2d(3, 4, 17), nn.Flatten()))
