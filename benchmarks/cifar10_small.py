@@ -40,6 +40,8 @@ class Recipe:
     opt: str = 'adamw'
     lr: float = 1.5e-3
     wd: float = 1e-2
+    predictor_lr_mult: float = 1.
+    flat: float = 0. # share of the schedule after which the learning rate falls
     tau: float = .99
     view: int = 24 # side of the views, pixels: smaller than the images, so they are made and seen in half the time
     scale: float = .2 # smallest share of the area that a crop covers
@@ -75,7 +77,8 @@ def probe_loaders(source: ImageSource, bs: int) -> DataLoaders:
 def build(r: Recipe, source: ImageSource):
     "The learner of a recipe"
     encoder, dls, probes = encoder_of(r), byol_dls(source, r.bs, valid_pct=0, seed=r.seed), probe_loaders(source, r.bs)
-    return byol_learner(dls, encoder, r.n_hidden, r.n_proj, byol_policies(r.view, scale=(r.scale, 1.)), opt=r.opt, lr=r.lr, wd=r.wd, tau=r.tau, metrics=[],
+    return byol_learner(dls, encoder, r.n_hidden, r.n_proj, byol_policies(r.view, scale=(r.scale, 1.)), opt=r.opt, lr=r.lr, wd=r.wd, tau=r.tau,
+        predictor_lr_mult=r.predictor_lr_mult, metrics=[],
         cbs=[*half(), KNNProbe(probes.train, probes.valid, every=r.probe_every), Cost()])
 
 def pretrain(r: Recipe, source: ImageSource, out: Path) -> tuple:
@@ -84,7 +87,7 @@ def pretrain(r: Recipe, source: ImageSource, out: Path) -> tuple:
     saved = Checkpoint.read(path) if path.exists() else None
     done = saved['epoch'] if saved else 0
     if done < r.epochs:
-        with learn.no_bar(): learn.fit_byol(r.epochs, r.lr, cbs=[SayRows(), Checkpoint(path, saved)], start_epoch=done)
+        with learn.no_bar(): learn.fit_byol(r.epochs, r.lr, flat=r.flat, cbs=[SayRows(), Checkpoint(path, saved)], start_epoch=done)
         saved = Checkpoint.read(path)
     learn.model.load_state_dict(saved['model'])
     return learn.model.encoder, saved['history']

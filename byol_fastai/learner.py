@@ -44,7 +44,7 @@ def _lars(*args, **kwargs):
 
 OPTIMIZERS = dict(
     adamw=(torch.optim.AdamW, dict(weight_decay=1e-4)),
-    sgd=(torch.optim.SGD, dict(weight_decay=5e-4, momentum=.9)),
+    sgd=(torch.optim.SGD, dict(weight_decay=5e-4, momentum=.9, nesterov=True)),
     lars=(_lars, dict(weight_decay=1.5e-6, momentum=.9))) # by name: the class, and its settings
 
 # %% ../nbs/07_learner.ipynb #c037

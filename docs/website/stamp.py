@@ -1,16 +1,15 @@
 "What is known elsewhere, written into the notebooks: badges and the Colab install line from `settings.ini`, minutes from the ledger."
 import json, re
 from pathlib import Path
-from .project import ROOT, repository, settings, site
+from .project import ROOT, colab, repository, settings, site, source
 
 LESSONS = ROOT/'byol_fastai'/'results'/'lessons.json'
 
 def badges(name: str) -> str:
     "The row of badges of the notebook `name`, on one line"
     cfg = settings()
-    colab = f"https://colab.research.google.com/github/{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/nbs/{name}.ipynb"
-    row = [('Open in Colab', 'https://colab.research.google.com/assets/colab-badge.svg', colab),
-           ('On GitHub', 'https://img.shields.io/badge/GitHub-notebook-181717', f"{repository(cfg)}/blob/{cfg['branch']}/nbs/{name}.ipynb"),
+    row = [('Open in Colab', 'https://colab.research.google.com/assets/colab-badge.svg', colab(cfg, name)),
+           ('On GitHub', 'https://img.shields.io/badge/GitHub-notebook-181717', source(cfg, name)),
            ('On the site', 'https://img.shields.io/badge/site-lesson-0072B2', f"{site(cfg)}{name}.html")]
     return ' '.join(f'[![{alt}]({image})]({link})' for alt, image, link in row)
 
