@@ -11,10 +11,14 @@ from sphinx.cmd.build import main as sphinx
 
 from website.lessons import lessons, page, toctrees
 from website.links import link, modules
+from website.mend import mend
 from website.pages import references, results
 from website.pictures import social
-from website.project import ROOT, repository, settings
+from website.project import ROOT, repository, settings, site, wheel
 from website.reference import index_table, module_page, page_name, promised
+from website.robots import not_found, robots, sitemap
+from website.search import findable
+from website.wheel import build_wheel
 
 DOCS = ROOT/'docs'
 WRITTEN = 'cheatsheet glossary cite'.split() # pages that stand in this folder, in Markdown
@@ -31,9 +35,9 @@ def sources(to: Path):
     cfg = settings()
     for name in WRITTEN:
         text = (DOCS/f'{name}.md').read_text(encoding='utf-8')
-        for key,value in dict(version=cfg['version'], author=cfg['author'], repository=repository(cfg)).items(): text = text.replace(f'@{key}@', value)
+        for key,value in dict(version=cfg['version'], author=cfg['author'], repository=repository(cfg), wheel=site(cfg)+wheel(cfg)).items(): text = text.replace(f'@{key}@', value)
         texts[name] = link(re.sub(r'^\.\. also .*\n', '', text, flags=re.M), set() if name=='cheatsheet' else None)
-    for name,text in texts.items(): (to/f'{name}.md').write_text(text, encoding='utf-8')
+    for name,text in texts.items(): (to/f'{name}.md').write_text(findable(text, name), encoding='utf-8')
     shutil.copytree(DOCS/'_static', to/'_static')
 
 def static(to: Path):
@@ -43,19 +47,21 @@ def static(to: Path):
     shutil.copy(mathjax.locate(), to/'mathjax'/'tex-svg.js')
     social(to/'social.png')
 
-def build(site: Path) -> int:
-    "The site in the folder `site`; not 0 where Sphinx has anything to complain about"
+def build(to: Path) -> int:
+    "The site in the folder `to`; not 0 where Sphinx has anything to complain about"
     with tempfile.TemporaryDirectory() as folder:
         source,made = Path(folder)/'docs', Path(folder)/'site'
         source.mkdir()
         sources(source)
         static(made/'_static')
         failed = sphinx(['-q', '-n', '-W', '--keep-going', '-c', str(DOCS), '-d', str(Path(folder)/'doctrees'), str(source), str(made)])
-        shutil.rmtree(site, ignore_errors=True)
-        shutil.copytree(made, site)
-    for path in (site/'_sources').glob('*.ipynb'): shutil.copy(ROOT/'nbs'/path.name, path) # the download is the notebook itself
-    for m in modules(): shutil.copy(site/'_sources'/f'{page_name(m)}.md', site/f'{promised(m)}.html.md') # what the docstring of the module promises
-    (site/'.nojekyll').touch()
+        mend(made)
+        shutil.rmtree(to, ignore_errors=True)
+        shutil.copytree(made, to)
+    for path in (to/'_sources').glob('*.ipynb'): shutil.copy(ROOT/'nbs'/path.name, path) # the download is the notebook itself
+    for m in modules(): shutil.copy(to/'_sources'/f'{page_name(m)}.md', to/f'{promised(m)}.html.md') # what the docstring of the module promises
+    build_wheel(to)
+    for name,text in {'404.html': not_found(), 'robots.txt': robots(), 'sitemap.xml': sitemap(to), '.nojekyll': ''}.items(): (to/name).write_text(text, encoding='utf-8')
     return failed
 
 if __name__=='__main__': sys.exit(build(Path(sys.argv[1]).resolve() if len(sys.argv)>1 else DOCS/'_site'))

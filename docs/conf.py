@@ -1,5 +1,6 @@
 "Settings of Sphinx; `docs/build.py` writes the sources that it renders."
 import re
+from html import escape, unescape
 from docutils import nodes
 from website.links import external, own
 from website.project import repository, settings, site
@@ -29,11 +30,10 @@ html_static_path = ['_static']
 html_css_files = ['site.css']
 html_favicon = '_static/favicon.svg'
 html_show_sphinx = False
-html_show_search_summary = False
+html_search_scorer = 'scorer.js'
 html_copy_source = True
 html_context = {'default_mode': 'auto'}
-html_theme_options = dict(repository_url=repository(cfg), repository_branch=cfg['branch'], path_to_docs='nbs', use_repository_button=True, use_source_button=True,
-    use_download_button=True, navbar_persistent=[], show_toc_level=2, launch_buttons=dict(colab_url='https://colab.research.google.com'))
+html_theme_options = dict(repository_url=repository(cfg), use_repository_button=True, use_download_button=False, use_fullscreen_button=False, navbar_persistent=[], show_toc_level=2)
 
 def linkcode_resolve(domain: str, info: dict) -> str | None:
     "What `[source]` beside a name leads to"
@@ -46,20 +46,14 @@ def elsewhere(app, env, node, content):
     url = external(name)
     return nodes.reference('', '', content, internal=False, refuri=url, reftitle=name) if url else None
 
-def notebook(app, page: str) -> bool: return page in app.env.found_docs and app.env.doc2path(page).suffix=='.ipynb'
-
 def head(app, page, template, context, doctree):
-    "What search engines and social networks show; buttons that only a notebook can have"
+    "What search engines and social networks show"
     says = next((o.astext() for o in doctree.findall(nodes.block_quote)), cfg['description']) if doctree else cfg['description']
-    title = re.sub('<.*?>', '', context.get('title') or project)
-    for name,value in (('og:title', title), ('og:description', says), ('og:image', f'{site(cfg)}_static/social.png'), ('og:url', f'{site(cfg)}{page}.html'), ('og:type', 'website')):
-        context['metatags'] = context.get('metatags', '') + f'<meta property="{name}" content="{app.builder.templates.environment.filters["e"](value)}" />\n'
-    if not notebook(app, page): context['header_buttons'] = [o for o in context.get('header_buttons', []) if o.get('label')!='download-buttons']
-    for group in (o for o in context.get('header_buttons', []) if o['type']=='group'):
-        group['buttons'] = [o for o in group['buttons'] if notebook(app, page) or o['label']!='source-file-button']
-        for o in group['buttons']:
-            if 'url' in o: o['url'] = o['url'].removesuffix('?plain=1') # GitHub shall show the notebook, not its JSON
+    title = unescape(re.sub('<.*?>', '', context.get('title') or project))
+    tags = [('name', 'description', says), ('property', 'og:title', title), ('property', 'og:description', says), ('property', 'og:type', 'website'),
+        ('property', 'og:url', f'{site(cfg)}{page}.html'), ('property', 'og:image', f'{site(cfg)}_static/social.png'), ('property', 'og:image:alt', cfg['description']), ('name', 'twitter:card', 'summary_large_image')]
+    context['metatags'] = context.get('metatags', '') + ''.join(f'<meta {kind}="{name}" content="{escape(text)}" />\n' for kind,name,text in tags)
 
 def setup(app):
     app.connect('missing-reference', elsewhere)
-    app.connect('html-page-context', head, priority=900)
+    app.connect('html-page-context', head)

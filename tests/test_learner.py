@@ -28,12 +28,13 @@ def test_one_step_is_the_equation_written_out():
         p,z = online(a), other.target(b).detach()
         loss = loss + (2-2*torch.cosine_similarity(p, z)).mean()
     loss.backward()
+    step = 1+.9 # Nesterov: the gradient, and the first of the momentum that it will lead to
     for name,p in other.named_parameters():
         if p.grad is None: continue
-        torch.testing.assert_close(once.grown[name], p.detach()-.1*p.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(once.grown[name], p.detach()-.1*step*p.grad, rtol=1e-4, atol=1e-6)
     followed = [*other.encoder.parameters(), *other.projector.parameters()]
     for (name,t),p in zip(other.target.named_parameters(), followed):
-        torch.testing.assert_close(once.grown[f'target.{name}'], .9*t + .1*(p-.1*p.grad).detach(), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(once.grown[f'target.{name}'], .9*t + .1*(p-.1*step*p.grad).detach(), rtol=1e-4, atol=1e-6)
 
 @pytest.mark.parametrize('opt', ['adamw', 'sgd', 'lars'])
 def test_biases_and_batchnorm_get_no_weight_decay_and_the_rest_does(opt):

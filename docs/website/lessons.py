@@ -2,10 +2,12 @@
 import re
 from pathlib import Path
 import nbformat
+from .bar import bar
 from .links import lesson_of, link, modules
 from .project import ROOT
+from .search import findable
 
-PARTS = {'Part I: build BYOL': r'0[0-8]', 'Part II: understand it': r'09|1[01]', 'Part III: use it': r'1[2-9]', 'Workshop': r'w\d'} # by the beginning of the file's name
+PARTS = {'build BYOL': r'0[0-8]', 'understand it': r'09|1[01]', 'use it': r'1[2-9]'} # by the beginning of the file's name
 
 def lessons() -> list:
     "All notebooks of the course, in order: the path, then the workshop"
@@ -23,10 +25,15 @@ def short_title(path: Path) -> str:
     title = re.search(r'^# (.+)$', nbformat.read(path, 4).cells[0].source, re.M)[1]
     return short_titles().get(path.stem) or f"{path.stem.split('_')[0]} {title.split(':')[0]}"
 
+def parts() -> dict:
+    "The parts of the path that have lessons, counted without a gap, and the workshop: caption -> notebooks"
+    made = [(name, found) for name,numbers in PARTS.items() if (found := [p for p in lessons() if re.match(numbers, p.stem)])]
+    return {f'Part {"I"*i}: {name}': found for i,(name,found) in enumerate(made, 1)} | {'Workshop': [p for p in lessons() if in_workshop(p)]}
+
 def toctrees(more: dict) -> str:
     "The sidebar: the course in its parts, then `more`"
-    trees = [(part, [f'{short_title(p)} <{p.stem}>' for p in lessons() if re.match(numbers, p.stem)]) for part,numbers in PARTS.items()]
-    return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', f':caption: "{caption}"', '', *pages, '```']) for caption,pages in [*trees, *more.items()] if pages)
+    trees = {caption: [f'{short_title(p)} <{p.stem}>' for p in found] for caption,found in parts().items()}
+    return '\n\n'.join('\n'.join(['```{toctree}', ':hidden:', f':caption: "{caption}"', '', *pages, '```']) for caption,pages in (trees | more).items())
 
 # --- markdown
 
@@ -80,6 +87,7 @@ def page(path: Path):
     for c in nb.cells:
         if c.cell_type=='markdown': c.source = prose(c.source, seen)
         else: code(c)
-    nb.cells[0].source = re.sub(r'^\*\*Needs\*\* .+', lambda m: m[0]+builds(path), nb.cells[0].source, flags=re.M)
-    nb.metadata = nbformat.from_dict({'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}, 'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
+    first = re.sub(r'^\*\*Needs\*\* .+', lambda m: m[0]+builds(path), nb.cells[0].source, flags=re.M)
+    nb.cells[0].source = re.sub(r'\A# .+\n', lambda m: f'{m[0]}\n{bar(path.stem)}\n', findable(first, path.stem))
+    nb.metadata = nbformat.from_dict({**({'nosearch': True} if path.stem=='all' else {}), 'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}, 'kernelspec': {'name': 'python3', 'display_name': 'Python 3', 'language': 'python'}})
     return nb

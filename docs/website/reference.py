@@ -251,7 +251,7 @@ def module_page(module: str) -> str:
     lesson = lesson_of(module)
     doc = import_module(f'byol_fastai.{module}').__doc__.split('\n')[0]
     names = table(['name', 'what it is'], [(f'{{py:obj}}`{o.name} <{o.full}>`', says(o)) for o in of(module)])
-    head = [f'# {module}', '', f'```{{py:module}} byol_fastai.{module}', '```', '', f'> {doc}', '', f'Built in [{called(lesson)}]({lesson.name}). `from byol_fastai.{module} import *` brings all of it.', '', *names]
+    head = [f'# byol_fastai.{module}', '', f'```{{py:module}} byol_fastai.{module}', '```', '', f'> {doc}', '', f'Built in [{called(lesson)}]({lesson.name}). `from byol_fastai.{module} import *` brings all of it.', '', *names]
     return '\n'.join([*head, *[line for o in of(module) for line in any_entry(o)]])
 
 def index_table() -> str:
