@@ -45,21 +45,25 @@ def tau_cosine(
 def base_tau(
     n_epoch:int, # Epochs of the whole fit
 )->float: # Decay for the first step
-    "The authors' presets: the shorter the fit, the faster the target must follow (0.97 up to 40 epochs, 0.99 up to 300, 0.996 beyond)"
+    """The authors' presets: the shorter the fit, the faster the target must follow (0.97 up
+    to 40 epochs, 0.99 up to 300, 0.996 beyond)"""
     return .97 if n_epoch<=40 else .99 if n_epoch<=300 else .996
 
 # %% ../nbs/05_ema.ipynb #c056
 def optimizer_steps(
-    learn:Learner, # Learner inside a `fit`, so that it knows its `n_epoch`; else one epoch is counted
+    learn:Learner, # Inside a `fit`, so that it knows its `n_epoch`; else one epoch counts
 )->int: # Optimizer steps of the whole fit, all epochs together; at least 1
-    "How often this fit will step the optimizer: once a batch, or once per accumulated batch"
+    """How often this fit will step the optimizer:
+    once a batch, or once per accumulated batch"""
     n_batches = getattr(learn, 'n_epoch', 1)*len(learn.dls.train)
     acc = learn._grab_cbs(GradientAccumulation)
-    return max(n_batches//math.ceil(acc[0].n_acc/learn.dls.train.bs) if acc else n_batches, 1)
+    return max(n_batches//math.ceil(acc[0].n_acc/learn.dls.train.bs)
+        if acc else n_batches, 1)
 
 # %% ../nbs/05_ema.ipynb #c060
 class TauClock(Callback):
-    "Counts the optimizer steps of a fit, `k` of `K`, knows whether the last one was really made, and keeps the `taus` that were used"
+    """Counts the optimizer steps of a fit, `k` of `K`,
+    knows whether the last one was really made, and keeps the `taus` that were used"""
     K,k,taus,was = None,0,(),None
 
     def before_fit(self):
@@ -78,43 +82,50 @@ class TauClock(Callback):
 # %% ../nbs/05_ema.ipynb #c064
 class _Targets(nn.Module):
     "The targets as a forward pass, which can be spread over GPUs"
-    def __init__(self, byol):
-        super().__init__()
-        self.byol = byol
+    def __init__(self, byol): super().__init__(); self.byol = byol
     def forward(self, *views): return self.byol.targets(*views)
-
 def make_targets(
     model:nn.Module, # A `BYOL`, wrapped or not
     *views:Tensor, # Two views of a batch, each [B,C,H,W]
 )->tuple: # The target network's projections of them, each [B,d]
-    "What the target network says about the views; without gradient, as `BYOL.targets` has it"
+    "What the target network says of the views, without gradient, as in `BYOL.targets`"
     byol = unwrap(model)
-    if not hasattr(byol, 'targets'): raise UserTypeError(f"The target network of {type(byol).__name__} was asked for its labels, but that model has no `targets`: use a `BYOL`.")
-    if len(views)<2 and isinstance(byol, BYOL): raise UserValueError(f"Two views of each image make a batch of BYOL, but the model gets {len(views)}: add the callback `TwoViews`.")
-    if isinstance(model, nn.DataParallel) and len(model.device_ids)>1: return nn.parallel.data_parallel(_Targets(byol), views, model.device_ids)
+    if not hasattr(byol, 'targets'):
+        raise UserTypeError(f"The target network of {type(byol).__name__} "
+            "was asked for its labels, but that model has no `targets`: use a `BYOL`.")
+    if len(views)<2 and isinstance(byol, BYOL):
+        raise UserValueError("Two views of each image make a batch of BYOL, "
+            f"but the model gets {len(views)}: add the callback `TwoViews`.")
+    if isinstance(model, nn.DataParallel) and len(model.device_ids)>1:
+        return nn.parallel.data_parallel(_Targets(byol), views, model.device_ids)
     return byol.targets(*views)
 
 # %% ../nbs/05_ema.ipynb #c067
-SCHEDULES = dict(cosine=tau_cosine, linear=lambda k,K,tau: tau_linear(k, K, tau, 1.), constant=lambda k,K,tau: tau_constant(k, tau))
+SCHEDULES = dict(cosine=tau_cosine, linear=lambda k,K,tau: tau_linear(k, K, tau, 1.),
+    constant=lambda k,K,tau: tau_constant(k, tau))
 
 def _check_tau(tau, schedule):
-    if not 0<=tau<=1: raise UserValueError(f"tau={tau} must lie in [0, 1]: 0 copies the online network at every step, 1 never moves the target.")
+    if not 0<=tau<=1: raise UserValueError(f"tau={tau} must lie in [0, 1]: "
+        "0 copies the online network at every step, 1 never moves the target.")
     if not callable(schedule) and schedule not in SCHEDULES:
-        raise UserValueError(f"schedule={schedule!r} is not known: give one of {', '.join(SCHEDULES)}, or a function of the step k and the number of steps K.")
+        raise UserValueError(f"schedule={schedule!r} is not known: "
+            f"give one of {', '.join(SCHEDULES)}, "
+            "or a function of the step k and the number of steps K.")
 
 # %% ../nbs/05_ema.ipynb #c069
 class EMATarget(TauClock):
-    "Make the labels of every batch with the target network, and move that network towards the online one after every optimizer step"
+    "The target network labels every batch, and follows at every optimizer step"
     order = MixedPrecision.order+2 # inside the autocast that `MixedPrecision` opens
     def __init__(self,
         tau:float=.996, # Decay of the first step, in [0, 1]
-        schedule:str|Callable='cosine', # `'cosine'`, `'linear'` (both end at 1), `'constant'`, or a function `(k, K) -> tau`
+        schedule:str|Callable='cosine', # `'linear'`, `'constant'`, or `(k, K) -> tau`
     ):
         _check_tau(tau, schedule)
         store_attr()
     def tau_at(self, k:int, K:int)->float:
-        "The decay of step `k` of `K`, counted from 0"
-        return self.schedule(k, K) if callable(self.schedule) else SCHEDULES[self.schedule](k, K, self.tau)
+        "The decay of step `k` of `K`, from 0 on; `'cosine'` and `'linear'` end at 1"
+        return (self.schedule(k, K) if callable(self.schedule)
+            else SCHEDULES[self.schedule](k, K, self.tau))
     def before_batch(self): self.learn.yb = make_targets(self.model, *self.xb)
     def after_step(self):
         if not self.stepped: return

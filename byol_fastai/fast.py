@@ -26,37 +26,47 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         loss = to_detach(learn.loss.mean(), cpu=False)
         self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
-# %% ../nbs/12_speed.ipynb #c032
+# %% ../nbs/12_speed.ipynb #c032a
 class DuringFit(Callback):
-    "Changes something of others for the time of a fit, and puts it back however the fit ends: fastai skips `after_fit` after an error or Ctrl-C"
+    """Changes something of others for the time of a fit, and puts it back
+    however the fit ends: fastai skips `after_fit` after an error or Ctrl-C"""
     context = None
     def during(self): yield # in a subclass: change something, yield, put it back
     def before_fit(self):
-        if not self.learn.lock.locked(): self.learn._do_epoch = partial(self._epoch, self.learn._do_epoch)
+        if not self.learn.lock.locked():
+            self.learn._do_epoch = partial(self._epoch, self.learn._do_epoch)
     def after_fit(self):
         if not self.learn.lock.locked(): self.put_back()
     def _epoch(self, do_epoch):
         try:
-            if self.context is None: self.context = contextmanager(type(self).during)(self); self.context.__enter__()
+            if self.context is None:
+                self.context = contextmanager(type(self).during)(self)
+                self.context.__enter__()
             do_epoch()
         except (CancelEpochException, CancelFitException): raise
         except BaseException: self.put_back(); raise
-    def put_back(self):
-        vars(self.learn).pop('_do_epoch', None)
-        context,self.context = self.context,None
-        if context: context.__exit__(None, None, None)
+
+# %% ../nbs/12_speed.ipynb #c032
+@patch
+def put_back(self:DuringFit):
+    vars(self.learn).pop('_do_epoch', None)
+    context,self.context = self.context,None
+    if context: context.__exit__(None, None, None)
 
 # %% ../nbs/12_speed.ipynb #c032b
 class DeviceLosses(DuringFit):
-    "Keep the losses on the device and look at them once an epoch: each look waits for the device, and fastai takes one at every batch"
+    """Keep the losses on the device and look at them once an epoch:
+    each look waits for the device, and fastai takes one at every batch"""
     order = Recorder.order+5 # between the recorder and the progress bar
     def __init__(self,
         every:int=50, # Batches between two updates of the progress bar, which shows a loss
     ): store_attr()
     def during(self):
         was,bar = self.recorder.loss,getattr(self.learn, 'progress', None)
-        smooth,late,self.seen = self.recorder.smooth_loss,DeviceSmoothLoss(self.recorder.smooth_loss.beta),0
-        late.count,late.val = smooth.count,smooth.val # where a fit goes on after an interruption
+        smooth,late,self.seen = (self.recorder.smooth_loss,
+            DeviceSmoothLoss(self.recorder.smooth_loss.beta),0)
+        # where a fit goes on after an interruption
+        late.count,late.val = smooth.count,smooth.val
         self._lend(DeviceLoss(), late)
         if bar: bar.after_batch = self.update_bar
         yield
@@ -66,12 +76,15 @@ class DeviceLosses(DuringFit):
 
 # %% ../nbs/12_speed.ipynb #c032c
 @patch
-def _lend(self:DeviceLosses, loss, smooth_loss): vars(self.recorder).update(loss=loss, smooth_loss=smooth_loss) # an assignment would make fastai warn
+def _lend(self:DeviceLosses, loss, smooth_loss):
+    # an assignment would make fastai warn
+    vars(self.recorder).update(loss=loss, smooth_loss=smooth_loss)
 
 @patch
 def update_bar(self:DeviceLosses):
     "Let the progress bar read the loss, at every so many batches"
-    if self.iter%self.every==0 or self.iter==self.n_iter-1: type(self.progress).after_batch(self.progress)
+    if self.iter%self.every==0 or self.iter==self.n_iter-1:
+        type(self.progress).after_batch(self.progress)
 
 @patch
 def after_train(self:DeviceLosses):
@@ -82,7 +95,8 @@ def after_train(self:DeviceLosses):
 
 # %% ../nbs/12_speed.ipynb #c038
 class CudnnBenchmark(DuringFit):
-    "Let cuDNN try its programs for each new shape and keep the fastest, for the time of a fit"
+    """Let cuDNN try its programs for each new shape and keep the fastest,
+    for the time of a fit"""
     def during(self):
         was,torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark,True
         yield
@@ -90,20 +104,20 @@ class CudnnBenchmark(DuringFit):
 
 # %% ../nbs/12_speed.ipynb #c041
 class Compiled(DuringFit):
-    "Compile the networks, for the training steps of a fit: slow at the first step, faster at all others"
+    "Compile the networks for the steps of a fit: slow at the first, faster at all others"
     run_valid = False
     def __init__(self,
         **kwargs # Passed on to `torch.compile`
     ): self.kwargs = {'dynamic': False, **kwargs}
     def during(self):
         model = unwrap(self.model)
-        self.parts = [model.encoder, model.projector, model.predictor, model.target] if isinstance(model, BYOL) else [model]
+        self.parts = [model.encoder, model.projector,
+            model.predictor, model.target] if isinstance(model, BYOL) else [model]
         self.plain = [o._compiled_call_impl for o in self.parts]
         for o in self.parts: o.compile(**self.kwargs)
         self.fast = [o._compiled_call_impl for o in self.parts]
         self.use(self.plain)
-        yield
-        self.use(self.plain)
+        yield; self.use(self.plain)
     def use(self, calls):
         for o,call in zip(self.parts, calls): o._compiled_call_impl = call
     def before_train(self): self.use(self.fast)
@@ -114,4 +128,5 @@ def fast_callbacks(
     device, # Where training runs
 )->list: # Callbacks
     "What is safe and makes a fit faster on `device`"
-    return [DeviceLosses(), ChannelsLast(), CudnnBenchmark()] if torch.device(device).type=='cuda' else []
+    return ([DeviceLosses(), ChannelsLast(), CudnnBenchmark()]
+        if torch.device(device).type=='cuda' else [])

@@ -14,25 +14,35 @@ from .errors import UserValueError
 # %% ../nbs/04_loss.ipynb #c017
 def byol_loss(
     p:Tensor, # Predictions of the online network [B,d]
-    z:Tensor, # Projections of the target network for the other view [B,d]; never gets a gradient
+    z:Tensor, # Target network's projections of the other view [B,d]; never gets a gradient
     reduction:str='mean', # `'none'`: the loss of each image [B], unaveraged
 )->Tensor: # Scalar in [0, 4], float32, or float64 where it is given float64
-    "Batch mean of 2 - 2 cos(p, z): the squared distance of the vectors scaled to length one (BYOL, equation 2)"
-    if p.shape!=z.shape: raise UserValueError(f"Predictions {list(p.shape)} and targets {list(z.shape)} must have the same shape [B, d]: one target for every prediction.")
-    if reduction not in ('mean', 'none'): raise UserValueError(f"reduction={reduction!r} should be 'mean', or 'none' for the loss of each image.")
-    p,z = (F.normalize(o if o.dtype==torch.float64 else o.float(), dim=-1) for o in (p, z.detach())) # 16 bits are too coarse for cosines near 1
+    """Batch mean of 2 - 2 cos(p, z):
+    the squared distance of the vectors scaled to length one (BYOL, equation 2)"""
+    if p.shape!=z.shape:
+        raise UserValueError(f"Predictions {list(p.shape)} and targets {list(z.shape)} "
+            "must have the same shape [B, d]: one target for every prediction.")
+    if reduction not in ('mean', 'none'):
+        raise UserValueError(f"reduction={reduction!r} should be 'mean', "
+            "or 'none' for the loss of each image.")
+    # 16 bits are too coarse for cosines near 1
+    p,z = (F.normalize(o if o.dtype==torch.float64 else o.float(), dim=-1)
+        for o in (p, z.detach()))
     cos = (p*z).sum(-1)
     return 2 - 2*(cos.mean() if reduction=='mean' else cos)
 
 # %% ../nbs/04_loss.ipynb #c053
 class BYOLLoss(Module):
-    "The two terms of BYOL, views crossed: each view's prediction against the target's projection of the *other* view, added"
+    """The two terms of BYOL, views crossed:
+    each view's prediction against the target's projection of the *other* view, added"""
     def __init__(self,
-        reduction:str='mean', # See `byol_loss`; fastai sets it to `'none'` where it wants the loss of each image
+        # See `byol_loss`; fastai sets it to `'none'` where it wants the loss of each image
+        reduction:str='mean',
     ): self.reduction = reduction
     def forward(self,
         preds:tuple, # Predictions `(p1, p2)`, each [B,d]
         z1:Tensor, # Target projections of view 1 [B,d]
         z2:Tensor, # Target projections of view 2 [B,d]
     )->Tensor: # Scalar in [0, 8]
-        return byol_loss(preds[0], z2, self.reduction) + byol_loss(preds[1], z1, self.reduction)
+        return (byol_loss(preds[0], z2, self.reduction)
+            + byol_loss(preds[1], z1, self.reduction))

@@ -18,17 +18,21 @@ from .errors import UserError, UserRuntimeError, UserTypeError, UserValueError
 def has_big_stem(
     model:nn.Module, # Any network
 )->bool:
-    "Does it begin as ResNets for photographs do, with a 7x7 convolution, BatchNorm and a max-pool?"
+    "Does it begin as ResNets for photographs, with 7x7 convolution, BatchNorm, max-pool?"
     conv,bn,pool = (getattr(model, o, None) for o in ('conv1', 'bn1', 'maxpool'))
-    return isinstance(conv, nn.Conv2d) and conv.kernel_size==(7, 7) and isinstance(bn, nn.BatchNorm2d) and isinstance(pool, nn.MaxPool2d)
+    return (isinstance(conv, nn.Conv2d) and conv.kernel_size==(7, 7)
+        and isinstance(bn, nn.BatchNorm2d) and isinstance(pool, nn.MaxPool2d))
 
 def small_stem(
-    model:nn.Module, # A ResNet with the stem for photographs, from timm or torchvision; changed in place
+    model:nn.Module, # A ResNet for photographs, from timm or torchvision; changed in place
 )->nn.Module: # The same network
-    "A 3x3 convolution of stride 1 and no pooling in front, instead of the ImageNet stem that turns 32 pixels into 8"
+    "A 3x3 stem of stride 1 without pooling, where ImageNet's turns 32 pixels into 8"
     if not has_big_stem(model):
-        raise UserValueError(f"small=True replaces the stem of ResNets only, a 7x7 convolution and a max-pool, and this {type(model).__name__} has another: leave `small` out.")
-    model.conv1,model.maxpool = nn.Conv2d(model.conv1.in_channels, model.bn1.num_features, 3, 1, 1, bias=False),nn.Identity()
+        raise UserValueError("small=True replaces the stem of ResNets only, "
+            "a 7x7 convolution and a max-pool, "
+            f"and this {type(model).__name__} has another: leave `small` out.")
+    model.conv1,model.maxpool = nn.Conv2d(model.conv1.in_channels,
+        model.bn1.num_features, 3, 1, 1, bias=False),nn.Identity()
     return model
 
 # %% ../nbs/03_model.ipynb #c011
@@ -38,7 +42,8 @@ class _Block(nn.Module):
         super().__init__()
         self.conv1,self.bn1 = nn.Conv2d(ni, nf, 3, stride, 1, bias=False),nn.BatchNorm2d(nf)
         self.conv2,self.bn2 = nn.Conv2d(nf, nf, 3, 1, 1, bias=False),nn.BatchNorm2d(nf)
-        self.skip = nn.Identity() if ni==nf and stride==1 else nn.Sequential(nn.Conv2d(ni, nf, 1, stride, bias=False), nn.BatchNorm2d(nf))
+        self.skip = nn.Identity() if ni==nf and stride==1 else nn.Sequential(
+            nn.Conv2d(ni, nf, 1, stride, bias=False), nn.BatchNorm2d(nf))
 
     def forward(self, x):
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
@@ -46,7 +51,8 @@ class _Block(nn.Module):
 
 # %% ../nbs/03_model.ipynb #c014
 class TinyResNet(nn.Module):
-    "A residual network small enough to train on a laptop's CPU: [B,C,H,W] -> [B,n_features]"
+    """A residual network small enough to train on a laptop's CPU:
+    [B,C,H,W] -> [B,n_features]"""
     def __init__(self,
         width:int=16, # Channels of the first stage
         stages:int=3, # Stages of one block each
@@ -55,9 +61,12 @@ class TinyResNet(nn.Module):
     ):
         super().__init__()
         self.n_features = width*2**(stages-1)
-        self.stem = nn.Sequential(nn.Conv2d(in_chans, width, 3, stem_stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-        self.stages = nn.Sequential(*[_Block(width*2**max(i-1, 0), width*2**i, 1 if i==0 else 2) for i in range(stages)])
-        self.to(memory_format=torch.channels_last) # the channels of a pixel side by side in memory: faster for so few of them
+        self.stem = nn.Sequential(nn.Conv2d(in_chans, width, 3, stem_stride, 1, bias=False),
+            nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.stages = nn.Sequential(*[_Block(width*2**max(i-1, 0),
+            width*2**i, 1 if i==0 else 2) for i in range(stages)])
+        # the channels of a pixel side by side in memory: faster for so few of them
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x): return self.stages(self.stem(x)).mean((2,3))
 
@@ -65,19 +74,24 @@ class TinyResNet(nn.Module):
 def _hw(size): return (size, size) if isinstance(size, int) else tuple(size)
 
 def _timm(name, pretrained, size, in_chans, kwargs):
-    "A network of timm without its classification layer; one of a fixed image size is made for `size`"
+    """A network of timm without its classification layer;
+    one of a fixed image size is made for `size`"""
     import timm
     made_for = timm.get_pretrained_cfg(name)
-    told = size and made_for and made_for.fixed_input_size and tuple(made_for.input_size[1:])!=_hw(size)
+    told = (size and made_for and made_for.fixed_input_size
+        and tuple(made_for.input_size[1:])!=_hw(size))
     if told: kwargs = dict(img_size=size) | kwargs
-    model = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_chans, **kwargs)
-    model.n_features = getattr(model, 'head_hidden_size', model.num_features) # some heads widen the features first
-    if pretrained: model.mean,model.std = (tuple(model.pretrained_cfg[o]) for o in ('mean', 'std'))
+    model = timm.create_model(name, pretrained=pretrained,
+        num_classes=0, in_chans=in_chans, **kwargs)
+    # some heads widen the features first
+    model.n_features = getattr(model, 'head_hidden_size', model.num_features)
+    if pretrained:
+        model.mean,model.std = (tuple(model.pretrained_cfg[o]) for o in ('mean', 'std'))
     return model,kwargs
 
 # %% ../nbs/03_model.ipynb #m2
 def _without_head(model, name):
-    "A network of timm, fastai or torchvision with its classification layer taken off, in place; the side exits too"
+    "Take classification layer and side exits off a network of timm, fastai, torchvision"
     if hasattr(model, 'reset_classifier'):
         if model.num_classes: model.reset_classifier(0)
         return model
@@ -88,32 +102,41 @@ def _without_head(model, name):
         if hasattr(model, o): setattr(model, o, off)
     for part in 'fc','classifier','heads','head':
         head = getattr(model, part, nn.Identity())
-        linear = [m for m in head.modules() if isinstance(m, nn.Linear)]
-        if not linear: continue
-        norms = [m for m in head.children() if isinstance(m, nn.LayerNorm)] if len(linear)==1 else []
-        setattr(model, part, nn.Sequential(*norms))
-        return model
-    raise UserValueError(f"The classification layer of torchvision's {name!r} was not found; use the model of that name in timm, or set `.n_features` on your own module.")
+        if not (linear := [m for m in head.modules() if isinstance(m, nn.Linear)]): continue
+        norms = [m for m in head.children() if isinstance(m, nn.LayerNorm)
+            and len(linear)==1]
+        setattr(model, part, nn.Sequential(*norms)); return model
+    raise UserValueError("The classification layer "
+        f"of torchvision's {name!r} was not found; "
+        "use the model of that name in timm, or set `.n_features` on your own module.")
 
 # %% ../nbs/03_model.ipynb #m3
 def _torchvision(name, pretrained, size, in_chans, kwargs):
-    "A network of torchvision without its classification layer; a vision transformer is made for `size`"
+    """A network of torchvision without its classification layer;
+    a vision transformer is made for `size`"""
     from torchvision import models
-    if in_chans!=3: raise UserValueError(f"torchvision's {name!r} takes images of 3 channels only, not {in_chans}: use a network of timm, or 'tiny'.")
-    if size and name.startswith('vit_') and not pretrained: kwargs = dict(image_size=max(_hw(size))) | kwargs
+    if in_chans!=3:
+        raise UserValueError(f"torchvision's {name!r} takes images of 3 channels only, "
+            f"not {in_chans}: use a network of timm, or 'tiny'.")
+    if size and name.startswith('vit_') and not pretrained:
+        kwargs = dict(image_size=max(_hw(size))) | kwargs
     pretrained = pretrained or kwargs.get('weights')
-    model = _without_head(models.get_model(name, **dict(weights='DEFAULT' if pretrained else None) | kwargs), name)
+    model = _without_head(models.get_model(name,
+        **dict(weights='DEFAULT' if pretrained else None) | kwargs), name)
     if pretrained: model.mean,model.std = map(tuple, imagenet_stats)
     return model,kwargs
 
-# %% ../nbs/03_model.ipynb #m5
+# %% ../nbs/03_model.ipynb #m5a
 def _name_of(arch, kwargs):
-    "A function of timm or torchvision as a name, with the options of a `partial`; anything else as it is"
+    """A function of timm or torchvision as a name, with the options of a `partial`;
+    anything else as it is"""
     f = getattr(arch, 'func', arch)
     library = getattr(f, '__module__', '').split('.')[0]
-    if library in ('timm', 'torchvision') and inspect.isfunction(f): return f'{library}.{f.__name__}',getattr(arch, 'keywords', {}) | kwargs
+    if library in ('timm', 'torchvision') and inspect.isfunction(f):
+        return f'{library}.{f.__name__}',getattr(arch, 'keywords', {}) | kwargs
     return arch,kwargs
 
+# %% ../nbs/03_model.ipynb #m5
 def _by_name(name, *args):
     "The network called `name`, or a sentence that knows better"
     import timm
@@ -121,22 +144,31 @@ def _by_name(name, *args):
     library,_,short = name.partition('.')
     theirs = set(models.list_models(models))
     if library=='torchvision' and short in theirs: return _torchvision(short, *args)
-    if timm.is_model(name.removeprefix('timm.')): return _timm(name.removeprefix('timm.'), *args)
+    if timm.is_model(name.removeprefix('timm.')):
+        return _timm(name.removeprefix('timm.'), *args)
     if name in theirs: return _torchvision(name, *args)
-    near = difflib.get_close_matches(name, sorted({'tiny', *timm.list_models(), *theirs}), 3)
-    raise UserValueError(f"Architecture {name!r} is neither 'tiny' nor known to timm or torchvision" + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "."))
+    near = difflib.get_close_matches(name,
+        sorted({'tiny', *timm.list_models(), *theirs}), 3)
+    raise UserValueError(f"Architecture {name!r} is "
+        "neither 'tiny' nor known to timm or torchvision"
+        + (f"; did you mean {' or '.join(map(repr, near))}?" if near else "."))
 
 # %% ../nbs/03_model.ipynb #m7
 def _output(model, size, in_chans):
-    "What `model` makes of two black images in eval mode; each of its modules is left in the mode it was in"
-    p,was = next(model.parameters(), torch.zeros(())),[(m, m.training) for m in model.modules()]
+    "What `model` makes of two black images in eval mode; its modules keep their modes"
+    p,was = (next(model.parameters(), torch.zeros(())),
+        [(m, m.training) for m in model.modules()])
     try:
-        with torch.no_grad(): return model.eval()(torch.zeros(2, in_chans, *_hw(size), device=p.device))
+        with torch.no_grad():
+            return model.eval()(torch.zeros(2, in_chans, *_hw(size), device=p.device))
     except Exception as e:
-        s = getattr(model, 'recipe', {}).get('img_size') or (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', [0])[-1]
-        cure = f". It was made for images of {s} pixels: use views of that size, `size={s}` or `--size {s}`" if s and s not in _hw(size) else ''
+        s = (getattr(model, 'recipe', {}).get('img_size')
+            or (getattr(model, 'pretrained_cfg', None) or {}).get('input_size', [0])[-1])
+        cure = (f". It was made for images of {s} pixels: use views of that size, "
+            f"`size={s}` or `--size {s}`" if s and s not in _hw(size) else '')
         said = str(e).splitlines()[0].rstrip('.') if str(e) else type(e).__name__
-        raise UserValueError(f"The encoder {type(model).__name__} cannot take images of {_size(size)} pixels and {in_chans} channels: {said}{cure}.") from e
+        raise UserValueError(f"The encoder {type(model).__name__} cannot take "
+            f"images of {_size(size)} pixels and {in_chans} channels: {said}{cure}.") from e
     finally:
         for m,t in was: m.training = t
 
@@ -144,40 +176,54 @@ def _size(size): return str(size) if isinstance(size, int) else 'x'.join(map(str
 
 # %% ../nbs/03_model.ipynb #m8
 def _measured(model, size, in_chans):
-    "`model` with the length of its vectors in `.n_features`, and an average over what is left of the picture where it makes maps"
+    """`model` with the length of its vectors in `.n_features`,
+    and an average over what is left of the picture where it makes maps"""
     if hasattr(model, 'n_features'): return model
-    out,name,last = _output(model, size or 64, in_chans),type(model).__name__,[m for m in model.modules() if not [*m.children()]][-1]
+    out,name,last = (_output(model, size or 64, in_chans),
+        type(model).__name__,[m for m in model.modules() if not [*m.children()]][-1])
     if not isinstance(out, Tensor) or out.ndim not in (2, 4):
         shape = list(out.shape) if isinstance(out, Tensor) else f'a {type(out).__name__}'
-        raise UserTypeError(f"The encoder {name} turns images into {shape}, but should give [B, n_features]: one vector an image.")
+        raise UserTypeError(f"The encoder {name} turns images into {shape}, "
+            "but should give [B, n_features]: one vector an image.")
     if isinstance(last, nn.Linear) and out.ndim==2 and last.out_features==out.shape[1]:
-        raise UserValueError(f"The encoder {name} ends in a linear layer, {last}. If it is a classification layer, put `nn.Identity()` in its place; "
-            f"if its outputs are the features, say so: set `.n_features = {out.shape[1]}` on it.")
+        raise UserValueError(f"The encoder {name} ends in a linear layer, {last}. "
+            "If it is a classification layer, put `nn.Identity()` in its place; "
+            "if its outputs are the features, say so: "
+            f"set `.n_features = {out.shape[1]}` on it.")
     if out.ndim==4: model = nn.Sequential(model, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     model.n_features = out.shape[1]
     return model
 
 # %% ../nbs/03_model.ipynb #m18
 def unwrap(
-    model:nn.Module, # Perhaps inside `DataParallel`, `DistributedDataParallel`, or what `torch.compile` returns
+    # Perhaps inside `DataParallel`, `DistributedDataParallel`, or what `torch.compile`
+    # gives
+    model:nn.Module,
 )->nn.Module: # The network itself
     "The network inside its wrappers, which hide its attributes and its methods"
     while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)): model = model.module
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
         elif hasattr(model, '_orig_mod'): model = model._orig_mod
         else: return model
 
 # %% ../nbs/03_model.ipynb #m9
 def _network(arch, pretrained, size, in_chans, kwargs):
     "The network that `arch` stands for, and the options that it was made with"
-    if isinstance(arch, str) and arch!='tiny': return _by_name(arch, pretrained, size, in_chans, kwargs)
+    if isinstance(arch, str) and arch!='tiny':
+        return _by_name(arch, pretrained, size, in_chans, kwargs)
     if pretrained and (arch=='tiny' or isinstance(arch, nn.Module)):
-        raise UserValueError("pretrained=True wants the name of a network of timm or torchvision, or a function that makes one: nobody publishes weights for this one.")
+        raise UserValueError("pretrained=True wants "
+            "the name of a network of timm or torchvision, or a function that makes one: "
+            "nobody publishes weights for this one.")
     if arch=='tiny': return TinyResNet(in_chans=in_chans, **kwargs),kwargs
     if isinstance(arch, nn.Module):
-        if kwargs: raise UserValueError(f"A network that is there already takes no options, but got {', '.join(kwargs)}: make it with them.")
+        if kwargs:
+            raise UserValueError("A network that is there already takes no options, "
+                f"but got {', '.join(kwargs)}: make it with them.")
         return unwrap(arch),kwargs
-    if not callable(arch): raise UserTypeError(f"arch={arch!r} should be a name, a function that makes a network, or a network.")
+    if not callable(arch): raise UserTypeError(f"arch={arch!r} should be a name, "
+        "a function that makes a network, or a network.")
     return arch(**kwargs, **(dict(pretrained=True) if pretrained else {})),kwargs
 
 # %% ../nbs/03_model.ipynb #m9b
@@ -185,28 +231,54 @@ def _made(arch, pretrained, *args):
     "`_network`, with the errors of others as sentences"
     try: return _network(arch, pretrained, *args)
     except UserError: raise
-    except TypeError as e: raise UserTypeError(f"The architecture {arch!r} could not be made with these options: {e}.") from e
+    except TypeError as e: raise UserTypeError(f"The architecture {arch!r} "
+        f"could not be made with these options: {e}.") from e
     except Exception as e:
         if not pretrained: raise
-        raise UserRuntimeError(f"The pretrained weights of {arch!r} could not be had: {str(e).splitlines()[0]} Is there a network, and are there weights for it?") from e
+        raise UserRuntimeError(f"The pretrained weights of {arch!r} could not be had: "
+            f"{str(e).splitlines()[0]} Is there a network, "
+            "and are there weights for it?") from e
+
+# %% ../nbs/03_model.ipynb #c019a
+def _is_theirs(model):
+    "Is it a network of a library?"
+    return type(model).__module__.split('.')[0] in ('timm', 'torchvision', 'fastai')
+
+def _small(small, name, model, size):
+    """Whether the stem is to be small:
+    by default for ResNets by name, not pretrained, on small views"""
+    if small is None:
+        return (bool(size) and max(_hw(size))<=64 and isinstance(name, str)
+            and not hasattr(model, 'mean') and has_big_stem(model))
+    if small and hasattr(model, 'mean'):
+        warn(f"small=True: the pretrained stem of {name!r} is replaced by a new one "
+            "with random weights.")
+    return small
+
+def _recipe(name, small, in_chans, kwargs):
+    "What `create_encoder` is to be called with for another network of this kind"
+    return (dict(arch=name, small=small)
+        | (dict(in_chans=in_chans) if in_chans!=3 else {}) | kwargs)
 
 # %% ../nbs/03_model.ipynb #c019
 def create_encoder(
-    arch:str|Callable|nn.Module='resnet18', # `'tiny'`, a network of timm or torchvision by name, a function that makes a network, or a network
-    small:bool|None=None, # 3x3 stem without max-pool; by default for ResNets by name, not pretrained, where `size` is given and at most 64
-    pretrained:bool=False, # Start from ImageNet weights; `.mean` and `.std` then say what they want to see
-    size:int|tuple|None=None, # Side of the views, or height and width, pixels; networks of a fixed size are made for it
+    # `'tiny'`, a name of timm or torchvision, a function that makes a network, or a network
+    arch:str|Callable|nn.Module='resnet18',
+    # 3x3 stem, no max-pool; default: for ResNets by name, if not pretrained and `size`<=64
+    small:bool|None=None,
+    pretrained:bool=False, # ImageNet weights; `.mean`, `.std` say what they want to see
+    size:int|tuple|None=None, # Side of the views, or (height, width); some are made for it
     in_chans:int=3, # Channels C of the views
     **kwargs # Passed on to the network, such as `drop_path_rate`
-)->nn.Module: # [B,C,H,W] -> [B,n_features]
-    "A backbone without its classification layer, with the length of its vectors in `.n_features`; `create_encoder(**encoder.recipe)` makes another like it"
+)->nn.Module: # [B,C,H,W] -> [B,d], d in `.n_features`
+    "A backbone without classifier; `create_encoder(**encoder.recipe)` makes its like"
     name,kwargs = _name_of(arch, kwargs)
     model,kwargs = _made(name, pretrained, size, in_chans, kwargs)
-    if not isinstance(name, str) and not hasattr(model, 'n_features') and type(model).__module__.split('.')[0] in ('timm', 'torchvision', 'fastai'): model = _without_head(model, type(model).__name__)
-    if small is None: small = bool(size) and max(_hw(size))<=64 and isinstance(name, str) and not hasattr(model, 'mean') and has_big_stem(model)
-    if small and hasattr(model, 'mean'): warn(f"small=True: the pretrained stem of {name!r} is replaced by a new one with random weights.")
+    if not isinstance(name, str) and not hasattr(model, 'n_features') and _is_theirs(model):
+        model = _without_head(model, type(model).__name__)
+    small = _small(small, name, model, size)
     model = _measured(small_stem(model) if small else model, size, in_chans)
-    if isinstance(name, str): model.recipe = dict(arch=name, small=small) | (dict(in_chans=in_chans) if in_chans!=3 else {}) | kwargs
+    if isinstance(name, str): model.recipe = _recipe(name, small, in_chans, kwargs)
     return model
 
 # %% ../nbs/03_model.ipynb #c022
@@ -218,28 +290,36 @@ def check_encoder(
     "Raise a sentence now if `encoder` cannot take images of `size` pixels"
     name = type(encoder).__name__
     if not hasattr(encoder, 'n_features'):
-        raise UserValueError(f"The encoder {name} has no attribute `n_features`: set it to the length of the vector it returns for an image, or let `create_encoder` find it out.")
+        raise UserValueError(f"The encoder {name} has no attribute `n_features`: "
+            "set it to the length of the vector it returns for an image, "
+            "or let `create_encoder` find it out.")
     out = _output(encoder, size, in_chans)
-    got,want = list(out.shape) if isinstance(out, Tensor) else f'a {type(out).__name__}',[2, encoder.n_features]
+    got,want = (list(out.shape) if isinstance(out, Tensor)
+        else f'a {type(out).__name__}',[2, encoder.n_features])
     if got!=want:
-        raise UserValueError(f"The encoder {name} turns {[2, in_chans, *_hw(size)]} into {got}, but should give {want}: one vector of `.n_features` numbers an image.")
+        raise UserValueError(f"The encoder {name} turns {[2, in_chans, *_hw(size)]} into "
+            f"{got}, but should give {want}: one vector of `.n_features` numbers an image.")
     return encoder
 
 # %% ../nbs/03_model.ipynb #m13
 def wants_adamw(
     encoder:nn.Module, # Any network
 )->bool:
-    "Is it of the kind that is trained with AdamW, such as transformers and ConvNeXt? Their norms give them away"
-    return any(isinstance(m, nn.LayerNorm) or 'RmsNorm' in type(m).__name__ or 'RMSNorm' in type(m).__name__ for m in encoder.modules())
+    """Is it of the kind that is trained with AdamW,
+    such as transformers and ConvNeXt? Their norms give them away"""
+    return any(isinstance(m, nn.LayerNorm) or 'RmsNorm' in type(m).__name__
+        or 'RMSNorm' in type(m).__name__ for m in encoder.modules())
 
 # %% ../nbs/03_model.ipynb #c025
 class MLPHead(nn.Sequential):
-    "Linear, BatchNorm, ReLU, Linear: the projector and the predictor of BYOL (section 3.3); [B,n_in] -> [B,n_out]"
+    """Linear, BatchNorm, ReLU, Linear:
+    the projector and the predictor of BYOL (section 3.3); [B,n_in] -> [B,n_out]"""
     def __init__(self,
         n_in:int, # Length of the input
         n_hidden:int, # Width of the hidden layer (paper: 4096)
         n_out:int, # Length of the output (paper: 256)
-    ): super().__init__(nn.Linear(n_in, n_hidden), nn.BatchNorm1d(n_hidden), nn.ReLU(inplace=True), nn.Linear(n_hidden, n_out))
+    ): super().__init__(nn.Linear(n_in, n_hidden), nn.BatchNorm1d(n_hidden),
+        nn.ReLU(inplace=True), nn.Linear(n_hidden, n_out))
 
 # %% ../nbs/03_model.ipynb #m15
 class _KeepsProjections(nn.Module):
@@ -247,12 +327,13 @@ class _KeepsProjections(nn.Module):
     def __init__(self):
         super().__init__()
         self._parts = []
-    def __getstate__(self): return {**self.__dict__, '_parts': []} # a copy, or a file, begins without
-
+    def __getstate__(self): return {**self.__dict__, '_parts': []} # copies begin without
     @property
     def projections(self):
-        "Online projections `(z1, z2)` of the last batch, each [B,d] without gradient; nothing before the first"
-        return tuple(torch.cat([o.to(zs[0].device) for o in zs]) for zs in zip(*self._parts)) if len(self._parts)>1 else first(self._parts) or ()
+        "Online `(z1, z2)` of the last batch, each [B,d] without gradient; at first nothing"
+        if len(self._parts)<2: return first(self._parts) or ()
+        return tuple(torch.cat([o.to(zs[0].device) for o in zs])
+            for zs in zip(*self._parts))
     @projections.setter
     def projections(self, zs):
         if not getattr(self, '_is_replica', False): self._parts.clear()
@@ -263,20 +344,25 @@ class _KeepsProjections(nn.Module):
 
 # %% ../nbs/03_model.ipynb #m16
 class NetworkPair(_KeepsProjections):
-    "The online network in three parts, and `.target`, the frozen copy of its encoder and projector"
+    """The online network in three parts, and `.target`,
+    the frozen copy of its encoder and projector"""
     def __init__(self,
         encoder:nn.Module, # [B,C,H,W] -> [B,n_features]
         n_hidden:int=4096, # Width of the hidden layer of both heads
         n_proj:int=256, # Length d of a projection
     ):
         super().__init__()
-        if not hasattr(encoder, 'n_features'): raise UserValueError(f"The encoder {type(encoder).__name__} has no `.n_features`: hand it to `create_encoder` first, which finds it out.")
-        self.encoder,self.projector,self.predictor = encoder,MLPHead(encoder.n_features, n_hidden, n_proj),MLPHead(n_proj, n_hidden, n_proj)
-        self.target = deepcopy(nn.Sequential(self.encoder, self.projector)).requires_grad_(False)
+        if not hasattr(encoder, 'n_features'):
+            raise UserValueError(f"The encoder {type(encoder).__name__} has "
+                "no `.n_features`: hand it to `create_encoder` first, which finds it out.")
+        self.encoder,self.projector,self.predictor = (encoder,
+            MLPHead(encoder.n_features, n_hidden, n_proj),MLPHead(n_proj, n_hidden, n_proj))
+        self.target = deepcopy(nn.Sequential(self.encoder,
+            self.projector)).requires_grad_(False)
 
 # %% ../nbs/03_model.ipynb #c028
 class BYOL(NetworkPair):
-    "The online network, and the target network that makes its labels and follows it (BYOL, figure 2)"
+    "The online network, and the target that labels for it and follows it (BYOL, figure 2)"
     def forward(self, v1:Tensor, v2:Tensor)->tuple:
         "Predictions `(p1, p2)`, each [B,d], for the views `v1` and `v2`, each [B,C,H,W]"
         z1,z2 = (self.projector(self.encoder(v)) for v in (v1, v2))
@@ -284,11 +370,13 @@ class BYOL(NetworkPair):
         return self.predictor(z1),self.predictor(z2)
     @torch.no_grad()
     def targets(self, v1:Tensor, v2:Tensor)->tuple:
-        "The target network's projections `(z1, z2)`, each [B,d], of the views `v1` and `v2`, without gradient"
+        """The target's projections `(z1, z2)`,
+        each [B,d], of `v1` and `v2`, without gradient"""
         return self.target(v1),self.target(v2)
     @torch.no_grad()
     def update_target(self,
         tau:float, # Share of the target that stays, in [0, 1]
     ):
-        "Move the target towards the online network: `target <- tau*target + (1-tau)*online` (BYOL, equation 1)"
-        torch._foreach_lerp_(list(self.target.parameters()), [*self.encoder.parameters(), *self.projector.parameters()], 1-tau)
+        "Towards the online network: `target <- tau*target + (1-tau)*online` (equation 1)"
+        torch._foreach_lerp_(list(self.target.parameters()),
+            [*self.encoder.parameters(), *self.projector.parameters()], 1-tau)

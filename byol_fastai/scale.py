@@ -17,7 +17,8 @@ from .model import unwrap
 
 # %% ../nbs/15_scale.ipynb #c013
 def start_process()->int: # Number of this process, from 0
-    "Join the other processes that torchrun or accelerate started, and take this one's GPU; call it before anything is put on a device"
+    """Join the other processes that torchrun or accelerate started,
+    and take this one's GPU; call it before anything is put on a device"""
     if num_distrib()<=1: return 0
     gpu = torch.cuda.is_available()
     if gpu: torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
@@ -33,23 +34,25 @@ class Share:
         world:int, # Number of processes
     ): store_attr()
     def part(self, idxs:list)->list:
-        "Those of `idxs` that are this process's: batch k of all processes together is batch k of one process with batches as large"
+        """This process's part of `idxs`:
+        batch k of all together is that of one with large ones"""
         bs,w,r,whole = self.dl.bs,self.world,self.rank,len(idxs)//(self.dl.bs*self.world)
         res = [i for k in range(whole) for i in idxs[(k*w+r)*bs:(k*w+r+1)*bs]]
-        rest = idxs[whole*bs*w:]
-        each = 0 if self.dl.drop_last else len(rest)//w
+        rest = idxs[whole*bs*w:]; each = 0 if self.dl.drop_last else len(rest)//w
         return res + rest[r*each:(r+1)*each]
     def __call__(self)->list:
         self.dl.randomize()
-        order = torch.tensor(list(self.dl.get_idxs()), device='cuda' if dist.get_backend()=='nccl' else 'cpu')
-        dist.broadcast(order, 0)
-        return self.part(order.tolist())
+        order = torch.tensor(list(self.dl.get_idxs()),
+            device='cuda' if dist.get_backend()=='nccl' else 'cpu')
+        dist.broadcast(order, 0); return self.part(order.tolist())
 
 # %% ../nbs/15_scale.ipynb #c019
 def _shared(dl, rank, world):
     "A loader of this process's share"
     if not isinstance(dl, DataLoader) or not dl.bs or dl.n is None:
-        raise UserTypeError(f"Only a fastai `DataLoader` with a batch size and a known number of images can be shared among {world} processes, and this is a {type(dl).__name__}.")
+        raise UserTypeError("Only a fastai `DataLoader` with a batch "
+            f"size and a known number of images can be shared among {world} processes, "
+            f"and this is a {type(dl).__name__}.")
     share = Share(dl, rank, world)
     res = dl.new(get_idxs=share)
     res.n = len(share.part(list(range(dl.n))))
@@ -58,7 +61,8 @@ def _shared(dl, rank, world):
 # %% ../nbs/15_scale.ipynb #c021
 @contextmanager
 def apart():
-    "Inside the block random numbers are this process's own, where there are several; afterwards all processes go on with the same stream"
+    """Inside the block random numbers are this process's own, where there are several;
+    afterwards all processes go on with the same stream"""
     if num_distrib()<=1: yield
     else:
         seed = int(torch.randint(2**31, ()))
@@ -66,7 +70,8 @@ def apart():
 
 # %% ../nbs/15_scale.ipynb #c024
 class AverageBuffers(Callback):
-    "The mean over all processes of what the networks have measured, such as BatchNorm's statistics, after each epoch of training and at the end"
+    """The mean over all processes of what the networks have measured,
+    such as BatchNorm's statistics, after each epoch of training and at the end"""
     order = TrainEvalCallback.order+1
     def average(self):
         for b in unwrap(self.model).buffers():
@@ -81,20 +86,33 @@ def _wrapped(model, device, sync_bn, kwargs):
     "`model` on this process's device, in a wrapper that averages gradients"
     model = unwrap(model).to(device)
     if device.type=='cuda' and device.index!=torch.cuda.current_device():
-        raise UserRuntimeError(f"The loaders of process {rank_distrib()} lie on {device}, not on its own GPU {torch.cuda.current_device()}: call `start_process()` before you make them.")
+        raise UserRuntimeError(f"The loaders of process {rank_distrib()} lie on {device}, "
+            f"not on its own GPU {torch.cuda.current_device()}: "
+            "call `start_process()` before you make them.")
     if sync_bn: model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return DistributedDataParallel(model, device_ids=[device.index] if device.type=='cuda' else None, broadcast_buffers=False, **kwargs)
+    return DistributedDataParallel(model, device_ids=[device.index]
+        if device.type=='cuda' else None, broadcast_buffers=False, **kwargs)
 
 # %% ../nbs/15_scale.ipynb #c027
 def _share_out(learn, sync_bn, kwargs):
     "Wrap the model, cut the loaders, and let only process 0 speak"
     rank,world = rank_distrib(),num_distrib()
-    learn.model = _wrapped(learn.model, torch.device(learn.dls.device or default_device()), sync_bn, kwargs)
+    learn.model = _wrapped(learn.model, torch.device(learn.dls.device or default_device()),
+        sync_bn, kwargs)
     learn.dls.loaders = [_shared(dl, rank, world) for dl in learn.dls.loaders]
     if not len(learn.dls.train):
-        raise UserValueError(f"The training images do not fill one batch of {learn.dls.train.bs} in each of {world} processes: take a smaller `bs`, or fewer processes.")
+        raise UserValueError("The training images "
+            f"do not fill one batch of {learn.dls.train.bs} in each of {world} processes: "
+            "take a smaller `bs`, or fewer processes.")
     learn.add_cb(AverageBuffers())
     if rank: learn.logger = noop
+
+# %% ../nbs/15_scale.ipynb #c028a
+def _take_back(learn, kept, bars):
+    "Leave `learn` as it was before it trained in several processes"
+    if num_distrib()>1: learn.model = unwrap(learn.model)
+    learn.dls.loaders,learn.logger = kept
+    learn.remove_cb(AverageBuffers); learn.add_cbs(bars)
 
 # %% ../nbs/15_scale.ipynb #c028
 @contextmanager
@@ -103,15 +121,16 @@ def distributed(
     sync_bn:bool=False, # BatchNorm over the whole batch of all processes; for GPUs
     **kwargs # Passed on to PyTorch's `DistributedDataParallel`
 ):
-    "Inside the block `learn` trains in all processes that torchrun or accelerate started, each on its part of every batch; alone, nothing is changed"
+    """Inside the block `learn` trains in all processes that torchrun or accelerate started,
+    each on its part of every batch; alone, nothing is changed"""
     joined = dist.is_initialized()
     start_process()
-    kept,bars = (learn.dls.loaders, learn.logger),L(cb for cb in learn.cbs if isinstance(cb, ProgressCallback) and rank_distrib())
+    kept = learn.dls.loaders,learn.logger
+    bars = L(cb for cb in learn.cbs if isinstance(cb, ProgressCallback) and rank_distrib())
     try:
         learn.remove_cbs(bars)
         if num_distrib()>1: _share_out(learn, sync_bn, kwargs)
         yield learn
     finally:
-        learn.model,(learn.dls.loaders,learn.logger) = unwrap(learn.model) if num_distrib()>1 else learn.model,kept
-        learn.remove_cb(AverageBuffers); learn.add_cbs(bars)
+        _take_back(learn, kept, bars)
         if not joined and dist.is_initialized(): dist.destroy_process_group()

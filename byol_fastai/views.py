@@ -26,18 +26,19 @@ class _Sized:
 
     @property
     def blur_taps(self)->int: # Odd, at least 3
-        "Taps of the blur kernel: about a tenth of the shorter side (23 at 224 pixels, as in the paper)"
+        """Taps of the blur kernel: about a tenth of the shorter side (23 at 224 pixels,
+        as in the paper)"""
         return max(3, int(min(self.hw)*.1)//2*2+1)
 
 # %% ../nbs/02_views.ipynb #c026
 @dataclass(frozen=True)
 class ViewPolicy(_Sized):
-    "One distribution of augmented views. Strengths are torchvision's; the defaults are those of BYOL, table 6"
+    "A distribution of views: strengths of torchvision, defaults of BYOL (table 6)"
     size:int|tuple # Side of the view, pixels; or its height and width
     scale:tuple=(.08, 1.) # Share of the image's area that a crop covers
     ratio:tuple=(3/4, 4/3) # Width over height of a crop
     flip_p:float=.5 # Probability of a horizontal flip
-    jitter_p:float=.8 # Probability of colour jitter: brightness, contrast, saturation and hue, in random order
+    jitter_p:float=.8 # Probability of colour jitter: the next four, in random order
     brightness:float=.4 # Factor drawn from [1-brightness, 1+brightness]
     contrast:float=.4 # Likewise
     saturation:float=.2 # Likewise
@@ -69,40 +70,63 @@ def _numbers(p, name, n=None):
     v = getattr(p, name)
     res = v if isinstance(v, tuple) else (v,)
     if not res or not all(map(_is_number, res)) or (n and len(res)!=n):
-        wanted = {None: 'a number, or one for each channel', 1: 'a number', 2: 'two positive numbers, the smaller first'}[n]
+        wanted = {None: 'a number, or one for each channel',
+            1: 'a number', 2: 'two positive numbers, the smaller first'}[n]
         raise UserValueError(f"{name}={v!r} must be {wanted}.")
     return res
+
+# %% ../nbs/02_views.ipynb #c030a
+def _check_draws(p):
+    "Refuse a `ViewPolicy` with numbers that nothing can be drawn from"
+    for n in ('flip_p','jitter_p','gray_p','blur_p','solarize_p'):
+        if not 0<=_numbers(p, n, 1)[0]<=1:
+            raise UserValueError(f"{n}={getattr(p, n)} is a probability: "
+                "give a number from 0 to 1.")
+    for n in ('scale','ratio','blur_sigma'):
+        lo,hi = _numbers(p, n, 2)
+        if not 0<lo<=hi: raise UserValueError(f"{n}={getattr(p, n)} must be "
+            "two positive numbers, the smaller first.")
+    for n in ('brightness','contrast','saturation'):
+        if not 0<=_numbers(p, n, 1)[0]<=1:
+            raise UserValueError(f"{n}={getattr(p, n)} must lie in [0, 1]: "
+                f"a factor is drawn from [1-{n}, 1+{n}].")
+    if p.scale[1]>1: raise UserValueError(f"scale={p.scale}: a crop covers at most "
+        "the whole image, so give two numbers of at most 1.")
+    if not 0<=_numbers(p, 'hue', 1)[0]<=.5:
+        raise UserValueError(f"hue={p.hue} must lie in [0, 0.5]: "
+            "half a turn reaches every hue.")
 
 # %% ../nbs/02_views.ipynb #c030
 def _check_policy(p):
     "Refuse a `ViewPolicy` that cannot be drawn from, with a sentence"
-    for n in ('flip_p','jitter_p','gray_p','blur_p','solarize_p'):
-        if not 0<=_numbers(p, n, 1)[0]<=1: raise UserValueError(f"{n}={getattr(p, n)} is a probability: give a number from 0 to 1.")
-    for n in ('scale','ratio','blur_sigma'):
-        lo,hi = _numbers(p, n, 2)
-        if not 0<lo<=hi: raise UserValueError(f"{n}={getattr(p, n)} must be two positive numbers, the smaller first.")
-    for n in ('brightness','contrast','saturation'):
-        if not 0<=_numbers(p, n, 1)[0]<=1: raise UserValueError(f"{n}={getattr(p, n)} must lie in [0, 1]: a factor is drawn from [1-{n}, 1+{n}].")
-    if p.scale[1]>1: raise UserValueError(f"scale={p.scale}: a crop covers at most the whole image, so give two numbers of at most 1.")
-    if not 0<=_numbers(p, 'hue', 1)[0]<=.5: raise UserValueError(f"hue={p.hue} must lie in [0, 0.5]: half a turn reaches every hue.")
+    _check_draws(p)
     sides = p.size if isinstance(p.size, tuple) else (p.size,)
-    if len(sides) not in (1, 2) or not all(isinstance(o, int) and _is_number(o) and o>0 for o in sides):
-        raise UserValueError(f"size={p.size!r} must be a positive number of pixels, or two: (height, width).")
+    if (len(sides) not in (1, 2)
+            or not all(isinstance(o, int) and _is_number(o) and o>0 for o in sides)):
+        raise UserValueError(f"size={p.size!r} must be a positive number of pixels, "
+            "or two: (height, width).")
     mean,std = _numbers(p, 'mean'),_numbers(p, 'std')
-    if min(std)<=0: raise UserValueError(f"std={p.std}: the views are divided by it, so give positive numbers.")
-    if 1 not in (len(mean), len(std)) and len(mean)!=len(std): raise UserValueError(f"mean={p.mean} and std={p.std} must be for the same number of channels.")
+    if min(std)<=0: raise UserValueError(f"std={p.std}: the views are divided by it, "
+        "so give positive numbers.")
+    if 1 not in (len(mean), len(std)) and len(mean)!=len(std):
+        raise UserValueError(f"mean={p.mean} and std={p.std} must be "
+            "for the same number of channels.")
 
 # %% ../nbs/02_views.ipynb #c035
 def byol_policies(
     size:int|tuple, # Side of a view, pixels; or its height and width
     **kwargs # Fields of `ViewPolicy` to override in both
 )->tuple: # `(T, T')`
-    "The asymmetric pair of policies of BYOL, appendix B; without blur for views of at most 32 pixels"
+    """The asymmetric pair of policies of BYOL, appendix B;
+    without blur for views of at most 32 pixels"""
     blur,blur2 = (0., 0.) if min(tuplify(size))<=32 else (1., .1)
-    return ViewPolicy(size, **{'blur_p':blur, **kwargs}),ViewPolicy(size, **{'blur_p':blur2, 'solarize_p':.2, **kwargs})
+    return (ViewPolicy(size, **{'blur_p':blur, **kwargs}),
+        ViewPolicy(size, **{'blur_p':blur2, 'solarize_p':.2, **kwargs}))
 
 # %% ../nbs/02_views.ipynb #c038
-SHAPES_VIEWS = dict(scale=(.3, .8), brightness=.4, contrast=.4, saturation=.4, hue=.5, gray_p=.3) # of both views of the shapes: what their patches differ in
+# of both views of the shapes: what their patches differ in
+SHAPES_VIEWS = dict(scale=(.3, .8), brightness=.4, contrast=.4,
+    saturation=.4, hue=.5, gray_p=.3)
 
 def source_policies(
     source, # An `ImageSource`, or the name of one as in `byol_dls`
@@ -110,41 +134,52 @@ def source_policies(
     mean:tuple|None=None, # Normalisation; by default that of the source, or ImageNet's
     std:tuple|None=None, # Likewise
 )->tuple: # `(T, T')`
-    "The pair of policies a source is pretrained with: BYOL's own, but for the embedded shapes two alike: smaller crops that share few patches, and any hue"
+    """The pair of policies a source is pretrained with: BYOL's own, but
+    for the embedded shapes two alike: smaller crops that share few patches, and any hue"""
     if size is None: size = getattr(source, 'size', None)
-    if size is None: raise UserValueError(f"How large shall the views of {source!r} be? Give a size in pixels: source_policies({source!r}, 32).")
-    norm = dict(mean=ifnone(mean, getattr(source, 'mean', MEAN)), std=ifnone(std, getattr(source, 'std', STD)))
+    if size is None: raise UserValueError("How large shall the "
+        f"views of {source!r} be? Give a size in pixels: source_policies({source!r}, 32).")
+    norm = dict(mean=ifnone(mean, getattr(source, 'mean', MEAN)),
+        std=ifnone(std, getattr(source, 'std', STD)))
     if getattr(source, 'name', source)!='shapes': return byol_policies(size, **norm)
     return (ViewPolicy(size, **SHAPES_VIEWS, **norm),)*2
 
 # %% ../nbs/02_views.ipynb #c043
 def _albumentations(p, seed):
-    "The policy `p`, line by line, as a `Compose` of albumentations; that library, and OpenCV below it, are only loaded here"
-    os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')   # albumentations would ask the network for its newest version
+    """The policy `p`, line by line, as a `Compose` of albumentations;
+    that library, and OpenCV below it, are only loaded here"""
+    # albumentations would ask the network for its newest version
+    os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
     import cv2, albumentations as A
     from albumentations.pytorch import ToTensorV2
     around = lambda s: (1-s, 1+s)
     return A.Compose([
-        A.RandomResizedCrop(p.hw, scale=p.scale, ratio=p.ratio, interpolation=cv2.INTER_CUBIC, area_for_downscale='image'),
+        A.RandomResizedCrop(p.hw, scale=p.scale,
+            ratio=p.ratio, interpolation=cv2.INTER_CUBIC, area_for_downscale='image'),
         A.HorizontalFlip(p=p.flip_p),
-        A.ColorJitter(around(p.brightness), around(p.contrast), around(p.saturation), (-p.hue, p.hue), p=p.jitter_p),
+        A.ColorJitter(around(p.brightness),
+            around(p.contrast), around(p.saturation), (-p.hue, p.hue), p=p.jitter_p),
         A.ToGray(p=p.gray_p),
-        A.GaussianBlur(blur_limit=(p.blur_taps, p.blur_taps), sigma_limit=p.blur_sigma, p=p.blur_p),
+        A.GaussianBlur(blur_limit=(p.blur_taps, p.blur_taps),
+            sigma_limit=p.blur_sigma, p=p.blur_p),
         A.Solarize((.5, .5), p=p.solarize_p),
         A.Normalize(*channel_stats(p.mean, p.std, 3)), ToTensorV2()], seed=seed)
 
 # %% ../nbs/02_views.ipynb #c045
 def _rgb_array(image):
-    "`image`, a PIL image of any mode or a uint8 array [H,W,3] or [H,W], as a uint8 array [H,W,3]"
+    """`image`, a PIL image of any mode or a uint8 array [H,W,3] or [H,W],
+    as a uint8 array [H,W,3]"""
     a = np.asarray(image.convert('RGB') if isinstance(image, Image.Image) else image)
     if a.ndim==2: a = np.stack([a]*3, -1)
     if a.dtype!=np.uint8 or a.ndim!=3 or a.shape[-1]!=3:
-        raise UserValueError(f"AlbumentationsView wants a PIL image or a uint8 array [H,W,3] or [H,W], but got {a.dtype} {list(a.shape)}.")
+        raise UserValueError("AlbumentationsView wants a PIL "
+            f"image or a uint8 array [H,W,3] or [H,W], but got {a.dtype} {list(a.shape)}.")
     return a
 
 # %% ../nbs/02_views.ipynb #c046
 class AlbumentationsView:
-    "One view of one image with albumentations: the reference that `BatchView` is held against"
+    """One view of one image with albumentations:
+    the reference that `BatchView` is held against"""
     def __init__(self,
         policy:ViewPolicy, # The distribution to draw from
         seed:int|None=None, # For the same views in every run
@@ -162,14 +197,19 @@ def batch_sizes(
     "Height and width of each image of a padded batch, as `x.sizes` gives them"
     sizes = getattr(x, 'sizes', None)
     if sizes is None: return None
-    sizes = torch.as_tensor(sizes).as_subclass(Tensor)[:len(x)]   # of the first images of a batch, fastai hands on the sizes of all
+    # of the first images of a batch, fastai hands on the sizes of all
+    sizes = torch.as_tensor(sizes).as_subclass(Tensor)[:len(x)]
     ok = sizes.shape==(len(x), 2)
-    if ok and sizes.device.type=='cpu': ok = bool(((sizes>0) & (sizes<=torch.tensor(x.shape[-2:]))).all())
-    if not ok: raise UserValueError(f"x.sizes must hold height and width of each image, [B,2], each at most {list(x.shape[-2:])}, but it is {sizes.tolist()}.")
+    if ok and sizes.device.type=='cpu':
+        ok = bool(((sizes>0) & (sizes<=torch.tensor(x.shape[-2:]))).all())
+    if not ok: raise UserValueError("x.sizes must hold height and width of each image, "
+        f"[B,2], each at most {list(x.shape[-2:])}, but it is {sizes.tolist()}.")
     return sizes
 
 # %% ../nbs/02_views.ipynb #c051
-def _what(o): return f"{type(o).__name__} {list(o.shape)}" if hasattr(o, 'shape') else type(o).__name__
+def _what(o):
+    return (f"{type(o).__name__} {list(o.shape)}" if hasattr(o, 'shape')
+        else type(o).__name__)
 
 def _value_range(x, n=None):
     "Smallest and largest value in the first `n` images of a batch, without what pads them"
@@ -184,22 +224,27 @@ def check_batch(
 ):
     "Refuse what is not a batch of floats or bytes"
     if not isinstance(x, Tensor) or x.ndim!=4 or 0 in x.shape:
-        raise UserValueError(f"Views are made of a batch [B,C,H,W], but got {_what(x)}: for one image write x[None].")
+        raise UserValueError(f"Views are made of a batch [B,C,H,W], but got {_what(x)}: "
+            "for one image write x[None].")
     if not x.is_floating_point() and x.dtype!=torch.uint8:
-        raise UserValueError(f"Views are made of floats in [0, 1] or bytes, but got {x.dtype}: convert bytes with .byte(), scale all else.")
+        raise UserValueError("Views are made of floats in [0, "
+            f"1] or bytes, but got {x.dtype}: convert bytes with .byte(), scale all else.")
 
 # %% ../nbs/02_views.ipynb #c053
 def check_unit(
     x:Tensor, # Images [B,C,H,W], padded ones with `x.sizes`
     n:int|None=None, # Look at the first `n` of them only
 ):
-    "Refuse a batch that is not bytes or floats in [0,1], a normalised one above all. Reads values: the CPU waits for a GPU"
+    """Refuse a batch that is not bytes or floats in [0,1], a normalised one above all.
+    Reads values: the CPU waits for a GPU"""
     check_batch(x)
     if x.dtype==torch.uint8: return
     lo,hi = _value_range(x, n)
     if lo>=-.2 and hi<=1.2: return   # interpolation may overshoot a little
-    seen = f"Views are made of pixels in [0, 1], but these lie between {lo:.3g} and {hi:.3g}"
-    if lo<-.2: raise UserValueError(f"{seen}: take Normalize out of batch_tfms (or say normalize=False), the views normalise.")
+    seen = ("Views are made of pixels in [0, 1], "
+        f"but these lie between {lo:.3g} and {hi:.3g}")
+    if lo<-.2: raise UserValueError(f"{seen}: "
+        "take Normalize out of batch_tfms (or say normalize=False), the views normalise.")
     if hi>1.2: raise UserValueError(f"{seen}: divide by 255, as IntToFloatTensor does.")
     raise UserValueError(f"{seen}: look for images with values that are not numbers.")
 
@@ -212,7 +257,8 @@ def _array(x):
 
 def _pil(x):
     "Image [C,H,W] of one or three channels as a PIL image"
-    if len(x) not in (1, 3): raise UserValueError(f"PIL knows images of 1 and 3 channels, but these have {len(x)}: say PerImage(tfm, 'floats') for tensors [C,H,W].")
+    if len(x) not in (1, 3): raise UserValueError("PIL knows images of 1 and 3 channels, "
+        f"but these have {len(x)}: say PerImage(tfm, 'floats') for tensors [C,H,W].")
     return Image.fromarray(_array(x).squeeze(-1) if len(x)==1 else _array(x))
 
 def _floats(x): return x.float()/255 if x.dtype==torch.uint8 else x.float()
@@ -222,14 +268,17 @@ def _pieces(t):
     "A transform, and all that it is composed of"
     yield t
     parts = getattr(t, 'transforms', None)
-    for o in parts if is_listy(parts) else t.children() if isinstance(t, nn.Module) else (): yield from _pieces(o)
+    for o in parts if is_listy(parts) else t.children() if isinstance(t, nn.Module) else ():
+        yield from _pieces(o)
 
 def _is_from(t, package): return type(t).__module__.startswith(package)
 
 def _wanted(tfm):
     "What `tfm` is to be given, as told by what it is made of: see `PerImage`"
-    if isinstance(tfm, AlbumentationsView) or _is_from(tfm, 'albumentations'): return 'array'
-    names = {type(o).__name__ for o in _pieces(tfm) if _is_from(o, 'torchvision.transforms')}
+    if isinstance(tfm, AlbumentationsView) or _is_from(tfm, 'albumentations'):
+        return 'array'
+    names = {type(o).__name__ for o in _pieces(tfm)
+        if _is_from(o, 'torchvision.transforms')}
     if names & {'ToTensor', 'PILToTensor', 'ToImage'}: return 'pil'
     return 'bytes' if names & {'ToDtype', 'ConvertImageDtype'} else 'floats'
 
@@ -238,45 +287,65 @@ def _as_view(o):
     "What a transform returned, as a float tensor [C,h,w]; bytes are scaled to [0,1]"
     if isinstance(o, dict) and 'image' in o: o = o['image']
     if isinstance(o, Image.Image): o = np.array(o)
-    if isinstance(o, np.ndarray): o = torch.from_numpy(np.ascontiguousarray(o[...,None] if o.ndim==2 else o)).permute(2, 0, 1)
+    if isinstance(o, np.ndarray):
+        o = torch.from_numpy(np.ascontiguousarray(o[...,None]
+            if o.ndim==2 else o)).permute(2, 0, 1)
     if not isinstance(o, Tensor) or o.ndim!=3:
-        raise UserTypeError(f"A view of one image is a tensor [C,h,w], an array [h,w,C] or a PIL image, but the transform returned {_what(o)}.")
+        raise UserTypeError("A view of one image is a tensor [C,h,w], "
+            f"an array [h,w,C] or a PIL image, but the transform returned {_what(o)}.")
     return _floats(o.as_subclass(Tensor))
 
-# %% ../nbs/02_views.ipynb #c062
-class PerImage:
-    "A view of a batch by any transform of one image. What it returns goes to the network: let it crop to one size, and normalise"
-    gives = dict(array=_array, pil=_pil, bytes=_bytes, floats=_floats)
-    def __init__(self,
-        tfm:Callable, # One image -> tensor [C,h,w], array [h,w,C], PIL image, or albumentations' `{'image': ...}`
-        wants:str|None=None, # The image is given as `'array'` (uint8 [H,W,C]), `'pil'`, `'bytes'` or `'floats'` (tensors [C,H,W]); found out if `None`
-    ):
-        self.tfm,self.wants = tfm,wants or _wanted(tfm)
-        if self.wants not in self.gives: raise UserValueError(f"wants={wants!r} must be one of {', '.join(map(repr, self.gives))}.")
+# %% ../nbs/02_views.ipynb #c062a
+class _OneByOne:
+    "A view of a batch, made image by image"
     def __call__(self, x:Tensor)->Tensor:
-        "Images [B,C,H,W] as floats in [0,1] or bytes, padded ones with `x.sizes` -> views [B,C,h,w], on the device of `x`"
+        """Images [B,C,H,W] as floats in [0,1] or bytes,
+        padded ones with `x.sizes` -> views [B,C,h,w], on the device of `x`"""
         sizes,images = batch_sizes(x),x.as_subclass(Tensor).cpu()
-        if sizes is not None: images = [o[:,:h,:w] for o,(h,w) in zip(images, sizes.tolist())]
+        if sizes is not None:
+            images = [o[:,:h,:w] for o,(h,w) in zip(images, sizes.tolist())]
         views = [_as_view(self.one(self.gives[self.wants](o))) for o in images]
         if len(shapes := {tuple(o.shape) for o in views})>1:
-            raise UserValueError(f"The views of a batch must have one shape, but these have {sorted(shapes)}: let the transform crop or resize to one size.")
+            raise UserValueError("The views of a batch must have one shape, but these "
+                f"have {sorted(shapes)}: let the transform crop or resize to one size.")
         return torch.stack(views).to(x.device)
-    def one(self, image): return self.tfm(image=image) if _is_from(self.tfm, 'albumentations') else self.tfm(image)
     def check(self, x): check_unit(x)
+
+# %% ../nbs/02_views.ipynb #c062
+class PerImage(_OneByOne):
+    """A view of a batch by any transform of one image.
+    What it returns goes to the network: let it crop to one size, and normalise"""
+    gives = dict(array=_array, pil=_pil, bytes=_bytes, floats=_floats)
+    def __init__(self,
+        # One image -> tensor [C,h,w], array [h,w,C], PIL image, or `{'image': ...}`
+        tfm:Callable,
+        # How the image is given: `'array'` (uint8 [H,W,C]), `'pil'`,
+        # `'bytes'` or `'floats'` (tensors [C,H,W]); found out if `None`
+        wants:str|None=None,
+    ):
+        self.tfm,self.wants = tfm,wants or _wanted(tfm)
+        if self.wants not in self.gives: raise UserValueError(f"wants={wants!r} must be "
+            f"one of {', '.join(map(repr, self.gives))}.")
+    def one(self, image):
+        theirs = _is_from(self.tfm, 'albumentations')
+        return self.tfm(image=image) if theirs else self.tfm(image)
 
 # %% ../nbs/02_views.ipynb #c065
 def _is_for_one(view):
     "Is `view` clearly made for one image? Also where it is a `Sequential` of such"
-    if isinstance(view, AlbumentationsView) or _is_from(view, ('albumentations', 'torchvision.transforms')): return True
+    if isinstance(view, AlbumentationsView) or _is_from(view,
+        ('albumentations', 'torchvision.transforms')): return True
     return isinstance(view, nn.Sequential) and len(view)>0 and all(map(_is_for_one, view))
 
 def per_image(
     view, # A view of a batch, or a transform of albumentations or torchvision
 )->Callable: # A view of a batch
-    "`PerImage(view)` where it is clear that `view` is made for one image, else `view` as it is"
+    """`PerImage(view)` where it is clear that `view` is made for one image,
+    else `view` as it is"""
     if _is_for_one(view): return PerImage(view)
     if callable(view): return view
-    raise UserTypeError(f"A view is a function of a batch [B,C,H,W], but got {type(view).__name__}: for a policy write BatchView(policy).")
+    raise UserTypeError("A view is a function of a batch [B,C,H,W], "
+        f"but got {type(view).__name__}: for a policy write BatchView(policy).")
 
 # %% ../nbs/02_views.ipynb #c067
 def make_with_care(
@@ -291,17 +360,22 @@ def make_with_care(
         if isinstance(e, UserError): raise
         raise UserTypeError(f"{view} failed on a batch {list(x.shape)}: {e}. {hint}") from e
     if isinstance(v, Tensor) and v.ndim==4 and len(v)==len(x): return v
-    raise UserTypeError(f"A view of a batch {list(x.shape)} is one tensor, an image for each of these, but {view} returned {_what(v)}. {hint}")
+    raise UserTypeError(f"A view of a batch {list(x.shape)} is one tensor, "
+        f"an image for each of these, but {view} returned {_what(v)}. {hint}")
 
 # %% ../nbs/02_views.ipynb #c068
 class TwoViews(Callback):
     "Replace each clean batch by two views of it, in training and in validation"
     order = MixedPrecision.order-5 # before the autocast: the views are made in float32
     def __init__(self,
-        view1:Callable, # [B,C,H,W] in [0,1] -> [B,C,h,w], as a `BatchView`; or a transform of albumentations or torchvision
+        # [B,C,H,W] in [0,1] -> [B,C,h,w], as a `BatchView`;
+        # or a transform of albumentations or torchvision
+        view1:Callable,
         view2:Callable, # Likewise
     ): self.view1,self.view2 = per_image(view1),per_image(view2)
     def before_batch(self):
         x = self.xb[0]
-        make = make_with_care if self.iter==0 else lambda view, x: view(x)   # once in a pass, the CPU may wait for the GPU
-        with apart(): self.learn.xb = make(self.view1, x),make(self.view2, x)   # of several processes, each draws its own
+        # once in a pass, the CPU may wait for the GPU
+        make = make_with_care if self.iter==0 else lambda view, x: view(x)
+        # of several processes, each draws its own
+        with apart(): self.learn.xb = make(self.view1, x),make(self.view2, x)

@@ -3,7 +3,7 @@ import re
 from html import escape, unescape
 from docutils import nodes
 from website.links import external, own
-from website.project import repository, settings, site
+from website.project import ROOT, repository, settings, site
 from website.reference import source_url
 
 cfg = settings()
@@ -30,7 +30,7 @@ html_static_path = ['_static']
 html_css_files = ['site.css']
 html_favicon = '_static/favicon.svg'
 html_show_sphinx = False
-html_search_scorer = 'scorer.js'
+html_search_scorer = str(ROOT/'docs'/'scorer.js')
 html_copy_source = True
 html_context = {'default_mode': 'auto'}
 html_theme_options = dict(repository_url=repository(cfg), use_repository_button=True, use_download_button=False, use_fullscreen_button=False, navbar_persistent=[], show_toc_level=2)

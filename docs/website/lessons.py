@@ -1,5 +1,5 @@
 "Notebooks as pages: what a reader of the site shall see of them, in the Markdown of MyST."
-import re
+import base64, re, struct
 from pathlib import Path
 import nbformat
 from .bar import bar
@@ -70,12 +70,34 @@ def shown(cell) -> bool:
     first = {o.split()[0] for o in directives(cell.source)}
     return bool(cell.source.strip()) and not first & {'hide', 'export', 'default_exp'}
 
+def pictures(cell) -> list:
+    "The width in pixels of each picture that a cell shows"
+    found = [o['data']['image/png'] for o in cell.get('outputs', ()) if 'image/png' in o.get('data', {})]
+    return [struct.unpack('>I', base64.b64decode(o)[16:20])[0] for o in found]
+
+def alt(cell) -> str:
+    "The words that stand for the pictures of a cell"
+    return next((o.removeprefix('fig-alt: ') for o in directives(cell.source) if o.startswith('fig-alt: ')), '')
+
+def undescribed() -> list:
+    "Every cell of the course whose pictures nothing stands for, as notebook and first line"
+    paths = [ROOT/'nbs'/'index.ipynb', *lessons()]
+    return [f'{p.name}: {c.source.splitlines()[0]}' for p in paths for c in nbformat.read(p, 4).cells if c.cell_type=='code' and pictures(c) and not alt(c)]
+
+def blank(output) -> bool:
+    "Whether all that an output brings is a style, or nothing: the theme would draw a grey bar for it"
+    html = ''.join(output.get('data', {}).get('text/html', 'x'))
+    return not re.sub(r'(?s)<style.*?</style>|</?div>|\s', '', html)
+
+WIDE = 600 # pixels: charts and grids that are meant to fill the column
+
 def code(cell):
     "A cell of code without directives, which become tags"
     cell.metadata['tags'] = [TAGS[o] for o in directives(cell.source) if o in TAGS]
-    alt = next((o.removeprefix('fig-alt: ') for o in directives(cell.source) if o.startswith('fig-alt: ')), None)
-    if alt: cell.metadata['mystnb'] = {'image': {'alt': alt}}
+    shape = {'classes': 'wide'} if max(pictures(cell), default=0) > WIDE else {}
+    cell.metadata['mystnb'] = {'image': shape | ({'alt': alt(cell)} if alt(cell) else {})}
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n')
+    cell.outputs = [o for o in cell.outputs if not blank(o)]
     for data in (o['data'] for o in cell.outputs if 'text/html' in o.get('data', {})): # the theme knows the tables of pandas
         data['text/html'] = ''.join(data['text/html']).replace('class="fastprogress"', 'class="dataframe"')
     return cell
