@@ -169,8 +169,8 @@ def resize_matrices(
     last = start+length-1
     place = last*(last+1)/2 + start
     if flip is not None: place = place + flip*(n_in*(n_in+1)//2)
-    return resize_table(n_in,
-        n_out, start.device, start.dtype).index_select(0, place.long())
+    return resize_table(n_in, n_out, start.device, start.dtype).index_select(
+        0, place.long())
 
 # %% ../nbs/w2_batch_views.ipynb #c049
 def separable(
@@ -395,7 +395,7 @@ def plan_batch(
 
 # %% ../nbs/w2_batch_views.ipynb #c092
 class BatchView:
-    "Views of a whole batch at once, on its device; each image draws its own parameters"
+    "Views of a whole batch at once, on its device; each image draws its own by `policy`"
     bite = 2**17 # Pixels worked on together on a CPU: what fits its cache
     def __init__(self, policy:ViewPolicy): self.policy = policy
     @torch.no_grad()
