@@ -1,4 +1,4 @@
-"What is known elsewhere, written into the notebooks: badges and the Colab install line from `settings.ini`, minutes from the ledger."
+"What is known elsewhere, written into the notebooks: badges and the Colab install line from `settings.ini`, minutes from the ledger and from the length of the lesson."
 import json, re
 from pathlib import Path
 from .project import ROOT, colab, repository, settings, site, source
@@ -19,12 +19,20 @@ def minutes(name: str, profile: str) -> str | None:
     seconds = figures.get(profile, {}).get(name)
     return None if seconds is None else f'{max(1, round(seconds/60))} min'
 
-def stamp(text: str, name: str) -> str:
-    "The cell source `text` of the notebook `name` with badges, links and minutes brought up to date"
+WORDS,LINES = 200, 15 # a minute: as one reads, and as one reads code, runs it and looks at what comes out
+
+def work(cells: list) -> str:
+    "How long it takes to work through the `cells` of a notebook, to five minutes; the line that says so does not count"
+    source = lambda kind: '\n'.join(''.join(c['source']) for c in cells if c['cell_type']==kind)
+    text = re.sub(r'(?s)<!--.*?-->|\]\([^)]*\)|<[^>]+>', ' ', re.sub(r'\*\*Takes\*\*.*', '', source('markdown')))
+    lines = [o for o in source('code').splitlines() if o.strip() and not o.startswith('#|')]
+    return f'{max(5, 5*round((len(text.split())/WORDS + len(lines)/LINES)/5))} min'
+
+def stamp(text: str, name: str, length: str=None) -> str:
+    "The cell source `text` of the notebook `name` with badges, links and minutes brought up to date; `length` is what `work` says"
     text = re.sub(r'^<!-- badges -->(\n\[!\[.*)?$', lambda m: f'<!-- badges -->\n{badges(name)}', text, flags=re.M)
-    cpu, gpu = minutes(name, 'cpu'), minutes(name, 'gpu')
-    takes = f"**Takes** {f'{cpu} on CPU' if cpu else '? min on CPU'}, {f'{gpu} on a T4' if gpu else 'not yet run on a T4'}."
-    text = re.sub(r'\*\*Takes\*\* .*? on CPU, .*? on a T4\.', lambda m: takes, text)
+    takes = f"**Takes** Run {minutes(name, 'cpu') or '? min'} · work {length or '? min'}."
+    text = re.sub(r'\*\*Takes\*\* (.*? on CPU, .*? on a T4|Run .*? min · work .*? min)\.', lambda m: takes, text)
     text = re.sub(r'\[documentation site\]\([^)]*\)', lambda m: f'[documentation site]({site(settings())})', text)
     return re.sub(r'git\+https://github\.com/[\w.-]+/[\w.-]+', lambda m: f'git+{repository(settings())}', text)
 
@@ -32,7 +40,8 @@ def stamp_notebook(path: Path) -> bool:
     "Bring one notebook up to date in place; True where something changed"
     before = path.read_text(encoding='utf-8')
     nb = json.loads(before)
-    for cell in nb['cells']: cell['source'] = stamp(''.join(cell['source']), path.stem).splitlines(True)
+    length = work(nb['cells'])
+    for cell in nb['cells']: cell['source'] = stamp(''.join(cell['source']), path.stem, length).splitlines(True)
     after = json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True) + '\n'
     if json.loads(after) != json.loads(before): path.write_text(after, encoding='utf-8')
     return json.loads(after) != json.loads(before)
