@@ -89,7 +89,7 @@ def blank(output) -> bool:
     html = ''.join(output.get('data', {}).get('text/html', 'x'))
     return not re.sub(r'(?s)<style.*?</style>|</?div>|\s', '', html)
 
-WIDE = 600 # pixels: charts and grids that are meant to fill the column
+WIDE = 560 # pixels: charts and grids that are meant to fill the column
 
 def code(cell):
     "A cell of code without directives, which become tags"
