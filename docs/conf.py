@@ -32,6 +32,7 @@ html_favicon = '_static/favicon.svg'
 html_show_sphinx = False
 html_search_scorer = str(ROOT/'docs'/'scorer.js')
 html_copy_source = True
+html_scaled_image_link = False # `website.mend` makes every picture a link
 html_context = {'default_mode': 'auto'}
 html_theme_options = dict(repository_url=repository(cfg), use_repository_button=True, use_download_button=False, use_fullscreen_button=False, navbar_persistent=[], show_toc_level=2)
 

@@ -1,5 +1,6 @@
 "The site, in a real browser: every page in both themes and widths, search, folded answers, links; and the reference is complete"
 import functools, http.server, importlib, json, os, re, shutil, subprocess, sys, threading
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 import pytest
 from bs4 import BeautifulSoup
@@ -21,7 +22,7 @@ def site(tmp_path_factory):
     return folder
 
 @pytest.fixture(scope='session')
-def pages(site): return {o.relative_to(site).as_posix(): BeautifulSoup(o.read_text(encoding='utf-8'), 'html.parser') for o in sorted(site.glob('*.html'))}
+def pages(site): return {o.relative_to(site).as_posix(): BeautifulSoup(o.read_text(encoding='utf-8'), 'html.parser') for o in sorted(site.glob('*.html')) if o.stem!='404'}
 
 # --- what is there
 
@@ -35,7 +36,7 @@ def test_there_is_a_page_for_every_lesson_every_module_and_all_the_rest(pages):
     for o in [*lessons, *modules, 'index', 'all', 'results', 'glossary', 'cheatsheet', 'references', 'cite', 'genindex', 'search']: assert f'{o}.html' in pages
     sidebar = pages['index.html'].select_one('.bd-sidebar-primary')
     captions = [o.text for o in sidebar.select('p.caption')]
-    assert captions[:-2]==[k for k,v in docs('lessons').PARTS.items() if any(re.match(v, o) for o in lessons)]
+    assert captions[:-2]==list(docs('lessons').parts())
     linked = [o['href'].split('.')[0] for o in sidebar.select('a.internal')]
     assert [o for o in linked if re.match(r'[\dw]\d', o)]==lessons
 
@@ -47,9 +48,11 @@ def test_one_lesson_leads_to_the_next_and_back(pages):
 def test_every_lesson_can_be_opened_in_colab_seen_in_the_repository_and_downloaded_as_it_is(pages, site):
     cfg = docs('project').settings()
     for path in docs('lessons').lessons():
-        links = {o['href'] for o in pages[f'{path.stem}.html'].select('.article-header-buttons a[href], .header-article-items a[href]')}
+        bar = pages[f'{path.stem}.html'].select_one('article h1 + .bar')
         here = f"{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/nbs/{path.name}"
-        assert {f'https://colab.research.google.com/github/{here}', f'https://github.com/{here}', f'_sources/{path.name}'} <= links
+        assert bar.get_text()=='Open in Colab · Download · Source · Report a problem on this page'
+        assert [o['href'] for o in bar.select('a')]==[f'https://colab.research.google.com/github/{here}', f'_sources/{path.name}', f'https://github.com/{here}',
+            f"https://github.com/{cfg['user']}/{cfg['repo']}/issues/new?title={path.stem}%3A%20"]
         assert (site/'_sources'/path.name).read_bytes()==path.read_bytes()
 
 def test_stored_outputs_are_shown(pages, site):
@@ -67,6 +70,57 @@ def test_no_syntax_of_notebooks_or_quarto_is_left_as_text(pages):
         text = article.get_text()
         found[name] = re.findall(r':::|\{\{<|@fig-|#\||\{(?:py|term|doc|ref|dropdown)\b|</?details|<summary|<!--|\$\S[^$\n]*\$|\[!\[|`{1,2}[^`\n]+`|\*\*\w|(?:\|[^|\n]*){4}', text)
     assert {k: v for k,v in found.items() if v}=={}
+
+def test_parts_are_counted_without_a_gap():
+    numerals = [o.split(':')[0] for o in docs('lessons').parts()]
+    assert numerals==[*('Part '+'I'*i for i in range(1, len(numerals))), 'Workshop'] and all(docs('lessons').parts().values())
+
+def cell_of(source, *data):
+    import nbformat
+    return nbformat.v4.new_code_cell(source, outputs=[nbformat.v4.new_output('display_data', o) for o in data])
+
+def test_a_cell_says_how_it_is_shown():
+    lessons,png = docs('lessons'), 'iVBORw0KGgoAAAANSUhEUgAAA+gAAAPoCAYAAABNo9TkAAAA' # the head of a picture 1000 pixels wide
+    cell = lessons.code(cell_of('#| code-fold: true\n#| fig-alt: A line that falls\nplot()', {'image/png': png}))
+    assert cell.metadata['tags']==['hide-input'] and cell.source=='plot()'
+    assert cell.metadata['mystnb']['image']=={'classes': 'wide', 'alt': 'A line that falls'}
+    cell = lessons.code(cell_of('fit()', {'text/html': '\n<style>\n progress {}\n</style>\n'}, {'text/html': '<b>1</b>'}, {'text/plain': '2'}))
+    assert [o.data for o in cell.outputs]==[{'text/html': '<b>1</b>'}, {'text/plain': '2'}]
+
+def test_the_time_of_a_lesson_is_told_by_its_length_and_the_ledger(monkeypatch):
+    stamp = docs('stamp')
+    cells = [dict(cell_type='markdown', source=['**Takes** ? min on CPU, not yet run on a T4.\n', 'word '*2000]), dict(cell_type='code', source=['#| hide\n', *['x = 1\n']*150])]
+    assert stamp.work(cells)=='20 min'
+    monkeypatch.setattr(stamp, 'minutes', lambda name, profile: '3 min')
+    once = stamp.stamp('**Takes** ? min on CPU, not yet run on a T4.', '05_ema', '20 min')
+    assert once=='**Takes** Run 3 min · work 20 min.'==stamp.stamp(once, '05_ema', '20 min')
+
+# --- what programs read
+
+def test_every_page_says_what_it_is_to_programs(pages, site):
+    for name,page in pages.items():
+        assert len(page.select('meta[name=viewport]'))==1, name
+        says = page.select_one('meta[name=description]')['content']
+        assert says and says==page.select_one('meta[property="og:description"]')['content']
+        first = page.select_one('article blockquote')
+        if re.match(r'[\dw]\d', name): assert says==first.get_text().strip()
+    listed = set(re.findall(rf'<loc>{OUR_SITE}(.+?)</loc>', (site/'sitemap.xml').read_text(encoding='utf-8')))
+    assert listed==set(pages)-{'genindex.html', 'py-modindex.html', 'search.html'}
+    assert f'Sitemap: {OUR_SITE}sitemap.xml' in (site/'robots.txt').read_text(encoding='utf-8')
+
+def test_the_page_of_wrong_addresses_needs_no_other_file_and_leads_back(site, pages):
+    page = BeautifulSoup((site/'404.html').read_text(encoding='utf-8'), 'html.parser')
+    assert not page.select('script, link, img')
+    assert {o['href'].removeprefix(OUR_SITE) for o in page.select('a')} <= set(pages)
+
+def test_the_site_is_a_place_to_install_from(site, served, tmp_path):
+    wheel = docs('project').wheel(docs('project').settings())
+    assert (site/wheel).exists()
+    command = [sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', '--target', tmp_path, f'{served}/{wheel}']
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode==0, done.stderr
+    names = lambda folder: {o.relative_to(folder).as_posix() for o in folder.rglob('*') if o.suffix in ('.py', '.json', '.safetensors')}
+    assert names(tmp_path/'byol_fastai')==names(ROOT/'byol_fastai')
 
 # --- the reference
 
@@ -221,6 +275,7 @@ LOOK = '''() => ({
     raw: [...document.querySelectorAll('article .math')].filter(o => !o.querySelector('mjx-container svg')).map(o => o.textContent.slice(0, 60)),
     bad: [...document.querySelectorAll('mjx-merror, [data-mjx-error]')].map(o => o.textContent),
     blank: [...document.querySelectorAll('article img')].filter(o => o.complete && !o.naturalWidth).map(o => o.src),
+    cut: [...document.querySelectorAll('article pre')].filter(o => o.scrollWidth > o.clientWidth).map(o => o.textContent.slice(0, 60)),
     dim: [...document.querySelectorAll('article img')].filter(o => document.documentElement.dataset.theme=='dark' && getComputedStyle(o).backgroundColor != 'rgb(255, 255, 255)').map(o => o.src),
 })'''
 
@@ -234,11 +289,103 @@ def test_every_page_is_whole_in_both_themes(browser, served, pages, width, heigh
             page.emulate_media(color_scheme=theme)
             page.wait_for_function('theme => document.documentElement.dataset.theme==theme', arg=theme)
             seen = page.evaluate(LOOK)
-            fault = tab.wrong + [f'{k}: {seen[k]}' for k in ('raw', 'bad', 'blank', 'dim') if seen[k]] + ([f"{seen['over']} px too wide"] if seen['over']>0 else [])
+            fault = tab.wrong + [f'{k}: {seen[k]}' for k in ('raw', 'bad', 'blank', 'cut', 'dim') if seen[k]] + ([f"{seen['over']} px too wide"] if seen['over']>0 else [])
             if fault: faults[f'{name}, {theme}'] = fault
             tab.wrong.clear()
     tab.page.context.close()
     assert faults=={}
+
+def test_a_line_of_92_characters_has_its_place(browser, served):
+    tab = Watched(browser, served, viewport={'width': 1440, 'height': 1000})
+    places = tab.go('05_ema.html').evaluate("""() => {
+        const pre = document.querySelector('.cell_input pre'), style = getComputedStyle(pre), one = pre.appendChild(document.createElement('span'))
+        one.textContent = 'x'
+        return (pre.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight)) / one.getBoundingClientRect().width
+    }""")
+    tab.page.context.close()
+    assert places>=92
+
+def test_on_paper_everything_is_unfolded(browser, served):
+    tab = Watched(browser, served)
+    page = tab.go('05_ema.html')
+    heights = 'o => [...o.querySelectorAll("article details")].map(o => o.getBoundingClientRect().height)'
+    folded = page.locator('body').evaluate(heights)
+    page.emulate_media(media='print')
+    assert all(b>a for a,b in zip(folded, page.locator('body').evaluate(heights)))
+    page.context.close()
+
+def test_a_page_is_light_and_has_no_mathematics_where_there_are_no_formulas(browser, served, pages):
+    for name in 'index.html', 'glossary.html':
+        assert not pages[name].select('.math')
+        tab = Watched(browser, served)
+        loaded = {}
+        tab.page.on('response', lambda o: loaded.update({o.url: len(o.body())}))
+        tab.go(name).wait_for_load_state('networkidle')
+        assert not any('mathjax' in o or o.endswith('.map') for o in loaded) and sum(v for k,v in loaded.items() if '_images' not in k)<1.2e6
+        tab.page.context.close()
+
+CONTRAST = """() => {
+    const light = c => { const v = c.match(/[\\d.]+/g).slice(0, 3).map(o => o/255).map(o => o<=.03928 ? o/12.92 : ((o+.055)/1.055)**2.4); return .2126*v[0]+.7152*v[1]+.0722*v[2] }
+    const under = o => { const c = getComputedStyle(o).backgroundColor; return /, 0\\)$/.test(c) && o.parentElement ? under(o.parentElement) : c }
+    const ratio = o => { const [a, b] = [light(getComputedStyle(o).color), light(under(o))].sort((a, b) => b-a); return (a+.05)/(b+.05) }
+    return [...document.querySelectorAll('article :is(a, a code, td, tr.cap strong, p)')].filter(o => o.textContent.trim()).map(o => [ratio(o), o.textContent.slice(0, 30)]).filter(o => o[0]<4.5)
+}"""
+
+def test_text_and_links_stand_out_in_both_themes(browser, served):
+    tab = Watched(browser, served)
+    for name in 'index.html', '05_ema.html', 'ema.html', 'genindex.html', 'py-modindex.html':
+        page = tab.go(name)
+        for theme in 'light', 'dark':
+            page.emulate_media(color_scheme=theme)
+            page.wait_for_function('theme => document.documentElement.dataset.theme==theme', arg=theme)
+            assert [o for o in page.evaluate(CONTRAST) if o[1]!='#']==[], f'{name}, {theme}'
+    page.context.close()
+
+@pytest.mark.skipif(not os.environ.get('AXE'), reason='npm pack axe-core, unpack it, and name its axe.min.js: AXE=package/axe.min.js pytest tests/test_site.py -k axe')
+@pytest.mark.parametrize('width', [1440, 390])
+def test_axe_has_no_serious_finding(browser, served, width):
+    axe,found = Path(os.environ['AXE']).read_text(encoding='utf-8'), {}
+    for theme in 'light', 'dark':
+        tab = Watched(browser, served, viewport={'width': width, 'height': 900}, color_scheme=theme)
+        for name in 'index 05_ema w3_saving ema all cheatsheet glossary results references cite genindex py-modindex search 404'.split():
+            page = tab.go(f'{name}.html')
+            page.evaluate(axe)
+            faults = page.evaluate("async () => (await axe.run()).violations.filter(o => ['serious', 'critical'].includes(o.impact)).map(o => o.id + ': ' + o.nodes[0].html)")
+            if faults: found[f'{name}, {theme}'] = faults
+        tab.page.context.close()
+    assert found=={}
+
+PHRASES = {'own images': '13_your_images', 'resume': 'w3_saving', 'kNN accuracy': '08_evaluate', 'EMA': '05_ema', 'collapse': '06_collapse', 'tau': '05_ema', 'LARS': '07_learner',
+    'mixed precision': '12_speed', 'projector': '03_model', 'stop gradient': '04_loss',
+    'augmentations': '02_views', 'linear probe': '08_evaluate', 'effective rank': '06_collapse', 'several GPUs': '15_scale', 'negative pairs': '04_loss', 'learning rate': '07_learner',
+    'nearest neighbours': '13_your_images', 'command line': 'w4_command_line', 'loss is nan': 'cheatsheet', 'data set': '01_data'}
+
+def test_the_words_of_a_learner_lead_home(browser, served):
+    tab,astray = Watched(browser, served), {}
+    for phrase,wanted in PHRASES.items():
+        page = tab.go(f'search.html?q={phrase}')
+        page.wait_for_function("() => /finished/.test(document.querySelector('.search-summary')?.textContent)")
+        first = page.locator('#search-results ul.search > li').evaluate_all("o => o.slice(0, 3).map(o => o.querySelector('a').getAttribute('href').split('.')[0])")
+        if wanted not in first: astray[phrase] = first
+        page.wait_for_selector('#search-results p.context')
+    assert astray=={} and [o for o in tab.wrong if 'Anchored content block' not in o]==[] # Sphinx takes the dots of an anchor for classes, and shows another excerpt
+    page.context.close()
+
+def test_the_keyboard_alone_leads_from_home_to_an_answer(browser, served):
+    tab = Watched(browser, served, viewport={'width': 1440, 'height': 1000})
+    page = tab.go('index.html')
+    def tab_to(what):
+        for _ in range(400):
+            page.keyboard.press('Tab')
+            if page.evaluate('what => document.activeElement.matches(what)', what): return
+        raise AssertionError(f'the keyboard never comes to {what}')
+    tab_to('a[href="05_ema.html"]')
+    page.keyboard.press('Enter')
+    page.wait_for_url('**/05_ema.html')
+    tab_to('article details > summary')
+    page.keyboard.press('Enter')
+    assert page.locator('article details[open]').count()==1 and tab.wrong==[]
+    page.context.close()
 
 def test_search_finds_a_name_and_leads_to_it(browser, served):
     tab = Watched(browser, served)

@@ -8,7 +8,7 @@ def mended(html: str) -> str:
     "A page with one viewport, pictures that lead to themselves in full size, and no program that draws icons: the font of the theme has them"
     html = re.sub(r'\s*<script[^>]*fontawesome\.js[^>]*></script>', '', html)
     html = re.sub(r'\s*<meta name="viewport"[^>]*>', '', html)
-    html = re.sub(r'<img [^>]*src="(_images/[^"]+\.png)"[^>]*/>', r'<a href="\1">\g<0></a>', html)
+    html = re.sub(r'<img [^>]*src="(_(?:images|static)/[^"]+\.png)"[^>]*/>', r'<a href="\1">\g<0></a>', html)
     html = re.sub(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r'\1', html) # it says so itself
     return html.replace('<meta charset="utf-8" />', f'<meta charset="utf-8" />\n    {VIEWPORT}', 1)
 

@@ -25,7 +25,8 @@ def not_found() -> str:
 <title>Not found - {escape(cfg['repo'])}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ max-width: 40rem; margin: 15vh auto; padding: 0 1rem; font: 1.1rem/1.6 system-ui, sans-serif; }}
+a {{ color: light-dark(#0f56b3, #7ab0ff); }}
+body {{ max-width: 40rem; margin: 15vh auto; padding: 0 1rem; font: 1.1rem/1.6 system-ui, sans-serif; color: light-dark(#222, #eee); background: light-dark(#fff, #121212); }}
 </style>
 </head>
 <body>
