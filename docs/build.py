@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 from sphinx.cmd.build import main as sphinx
 
-from website.lessons import lessons, page, toctrees
+from website.lessons import lessons, page, toctrees, undescribed
 from website.links import link, modules
 from website.mend import mend
 from website.pages import references, results
@@ -25,8 +25,9 @@ WRITTEN = 'cheatsheet glossary cite'.split() # pages that stand in this folder, 
 
 def sources(to: Path):
     "Write all that Sphinx reads"
-    more = {'At hand': ['cheatsheet', 'results', 'glossary', 'references', 'cite'], 'Reference': [*[f'{m} <{page_name(m)}>' for m in modules()], 'All names <all>', 'Index <genindex>']}
-    for path in [ROOT/'nbs'/'index.ipynb', ROOT/'nbs'/'all.ipynb', *lessons()]:
+    if undescribed(): raise SystemExit('Pictures without a line `#| fig-alt: what is to be seen`:\n' + '\n'.join(undescribed()))
+    more = {'At hand': ['questions', 'cheatsheet', 'results', 'glossary', 'references', 'cite'], 'Reference': [*[f'{m} <{page_name(m)}>' for m in modules()], 'All names <all>', 'Index <genindex>']}
+    for path in [*(ROOT/'nbs'/f'{o}.ipynb' for o in ('index', 'questions', 'all')), *lessons()]:
         nb = page(path)
         for stem,extra in ('index', toctrees(more)),('all', index_table()):
             if path.stem==stem: nb.cells.append(nbformat.v4.new_markdown_cell(extra))

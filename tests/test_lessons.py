@@ -30,7 +30,7 @@ def test_it_runs_top_to_bottom_with_its_solutions(path, tmp_path, monkeypatch):
     NotebookClient(with_solutions(path), timeout=600, kernel_name='python3', resources={'metadata': {'path': str(tmp_path)}}).execute()
 
 HEAD = {'title': r'\A# \S', 'one sentence below it': r'\A# .+\n\n> \S.*\n', 'badges': r'(?m)^<!-- badges -->\n\[!\[Open in Colab\]',
-    'needs and takes': r'(?m)^\*\*Needs\*\* .+ \*\*Takes\*\* \d+ min on CPU, .+ on a T4\.'}
+    'needs and takes': r'(?m)^\*\*Needs\*\* .+ \*\*Takes\*\* Run \d+ min · work \d+ min\.'}
 CHECK = {'a quiz': r'(?m)^## Check yourself', 'exercise 1': r'\*\*Exercise 1\*\*'}
 LESSON = {'three goals': r'(?m)^#+ You will learn\n\n(- .+\n?){3}', 'a prediction': r'\*\*Predict\*\*', 'exercise 2': r'\*\*Exercise 2\*\*',
     'two solutions': r'(?s)(<summary>Solution</summary>.*){2}', 'three answers': r'(?s)(<summary>Answer</summary>.*){3}', 'references': r'(?m)^## References'}
