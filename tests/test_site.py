@@ -61,6 +61,14 @@ def test_stored_outputs_are_shown(pages, site):
         drawn = sum('image/png' in o.get('data', {}) for c in nbformat.read(path, 4).cells if c.cell_type=='code' for o in c.outputs)
         assert len(pages[f'{path.stem}.html'].select('.cell_output img'))==drawn
 
+def test_every_picture_has_words_that_stand_for_it(pages, monkeypatch):
+    for name,page in pages.items():
+        for o in page.select('article img:not(.toggler)'): assert len(o['alt'].split())>3, f'{name}: {o}'
+    lessons = docs('lessons')
+    assert lessons.undescribed()==[]
+    monkeypatch.setattr(lessons, 'alt', lambda cell: '')
+    assert len(lessons.undescribed())>50
+
 def test_no_syntax_of_notebooks_or_quarto_is_left_as_text(pages):
     found = {}
     for name,page in pages.items():
