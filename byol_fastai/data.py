@@ -24,30 +24,23 @@ from .shapes import SHAPES, make_shapes
 
 # %% ../nbs/w1b_images.ipynb #c006
 def _scaled(im):
-    """An image of more than 8 bits as grey of 8,
-    from its own darkest to its own brightest value; what is no number is black"""
+    "An image of more than 8 bits as grey of 8, from its own darkest to its own brightest value; what is no number is black"
     x = np.asarray(im).astype(np.float64)
     ok = np.isfinite(x)
     low,high = (x[ok].min(),x[ok].max()) if ok.any() else (0, 0)
-    # of one value: as bright as its type says
-    if low==high: low,high = 0,65535 if im.mode.startswith('I;16') else max(abs(high), 1)
+    if low==high: low,high = 0,65535 if im.mode.startswith('I;16') else max(abs(high), 1)   # of one value: as bright as its type says
     x = np.clip(np.nan_to_num((x-low)/(high-low), nan=0, posinf=1, neginf=0), 0, 1)
     return Image.fromarray(np.round(255*x).astype(np.uint8))
 
-def has_alpha(im):
-    "Has the open image `im` transparent parts?"
-    return 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
+def has_alpha(im): "Has the open image `im` transparent parts?"; return 'transparency' in im.info or im.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La')
 
-def is_deep(im):
-    "Has the open image `im` more than 8 bits?"
-    return im.mode=='F' or im.mode.startswith('I')
+def is_deep(im): "Has the open image `im` more than 8 bits?"; return im.mode=='F' or im.mode.startswith('I')
 
 # %% ../nbs/w1b_images.ipynb #c007
 def to_rgb(
     im:Image.Image, # An image of any mode
 )->Image.Image: # RGB
-    """Three colours of 8 bits: deeper images scaled by their own range,
-    transparent ones on white"""
+    "Three colours of 8 bits: deeper images scaled by their own range, transparent ones on white"
     if is_deep(im): im = _scaled(im)
     if not has_alpha(im): return im.convert('RGB')
     im = im.convert('RGBA')
@@ -55,15 +48,13 @@ def to_rgb(
     return Image.alpha_composite(white, im).convert('RGB')
 
 # %% ../nbs/w1b_images.ipynb #c010
-# of a stored image: its area at most so many times that of a view; longer side over
-# shorter, at most
-AREA,ASPECT = 2.6,4
+AREA,ASPECT = 2.6,4 # of a stored image: its area at most so many times that of a view; longer side over shorter, at most
 
 def stored_shape(
     w:int, # Width of the original, pixels
     h:int, # Its height
     size:int|None, # Side of a view, pixels; `None` leaves the image as it is
-)->tuple: # Box of the original that is used; width and height that it is stored with
+)->tuple: # The box of the original that is used, and the width and height that it is stored with
     "What is kept of an image"
     cw,ch = min(w, ASPECT*h),min(h, ASPECT*w)
     left,top = (w-cw)/2,(h-ch)/2
@@ -91,16 +82,12 @@ def _our_limit():
 # %% ../nbs/w1b_images.ipynb #c014
 def _check_pixels(im, path, max_pixels):
     n,limit = im.size[0]*im.size[1],max_pixels or MAX_PIXELS
-    if n>limit: raise UserValueError(f"{path} has {n:,} pixels, "
-        f"and at most {limit:,} are read. If you trust it, "
-        "give a larger max_pixels (--max-pixels), or make the image smaller.")
+    if n>limit: raise UserValueError(f"{path} has {n:,} pixels, and at most {limit:,} are read. If you trust it, give a larger max_pixels (--max-pixels), or make the image smaller.")
 
 # %% ../nbs/w1b_images.ipynb #c016
-NOTES = dict(pages='{} more than one page or frame: the first is used',
-    alpha='{} transparency: laid on white', print='{} the four colours of print (CMYK): '
-    'made red, green and blue without their colour profile', deep='{} more than 8 bits: '
-    'each is scaled from its own darkest to its own brightest value',
-    long=f'{{}} a side more than {ASPECT} times the other: the middle is used')
+NOTES = dict(pages='{} more than one page or frame: the first is used', alpha='{} transparency: laid on white',
+    print='{} the four colours of print (CMYK): made red, green and blue without their colour profile',
+    deep='{} more than 8 bits: each is scaled from its own darkest to its own brightest value', long=f'{{}} a side more than {ASPECT} times the other: the middle is used')
 
 def _has_pages(im):
     if im.format=='TIFF': return bool(getattr(im.tag_v2, 'next', 0))
@@ -109,22 +96,17 @@ def _has_pages(im):
 def image_notes(im):
     "Which of `NOTES` hold for an open image `im`"
     w,h = im.size
-    held = dict(pages=_has_pages(im), alpha=has_alpha(im),
-        print=im.mode=='CMYK', deep=is_deep(im), long=max(w, h)>ASPECT*min(w, h))
+    held = dict(pages=_has_pages(im), alpha=has_alpha(im), print=im.mode=='CMYK', deep=is_deep(im), long=max(w, h)>ASPECT*min(w, h))
     return [k for k,v in held.items() if v]
 
 # %% ../nbs/w1b_images.ipynb #c017
 def _shrink(im, path, size, max_pixels):
     "The open image as uint8 [3,h,w]"
     box,to = stored_shape(*im.size, size)
-    # let a JPEG shrink as it is decoded
-    if size:
-        im.draft('RGB', (math.ceil(im.width*to[0]/(box[2]-box[0])),
-            math.ceil(im.height*to[1]/(box[3]-box[1]))))
+    if size: im.draft('RGB', (math.ceil(im.width*to[0]/(box[2]-box[0])), math.ceil(im.height*to[1]/(box[3]-box[1])))) # let a JPEG shrink as it is decoded
     _check_pixels(im, path, max_pixels)
     im.load()
-    # how the camera was held -> Pillow's number for undoing it
-    turned = {2:0, 3:3, 4:1, 5:5, 6:4, 7:6, 8:2}.get(im.getexif().get(0x0112))
+    turned = {2:0, 3:3, 4:1, 5:5, 6:4, 7:6, 8:2}.get(im.getexif().get(0x0112)) # how the camera was held -> Pillow's number for undoing it
     im = to_rgb(im)
     box,to = stored_shape(*im.size, size)
     if to!=im.size: im = im.resize(to, Image.BICUBIC, box=box, reducing_gap=3)
@@ -134,38 +116,33 @@ def _shrink(im, path, size, max_pixels):
 # %% ../nbs/w1b_images.ipynb #c018
 def _read(path, size, max_pixels=None):
     "Image and notes"
-    with _our_limit(), Image.open(path) as im:
-        return _shrink(im, path, size, max_pixels),image_notes(im)
+    with _our_limit(), Image.open(path) as im: return _shrink(im, path, size, max_pixels),image_notes(im)
 
 def read_image(
     path:str|Path, # Image file
-    # Side of the views to be made of it, pixels; `None` keeps all pixels
-    size:int|None=None,
-    max_pixels:int|None=None, # Larger images are refused; by default `MAX_PIXELS`
+    size:int|None=None, # Side of the views that will be made of it, pixels; `None` keeps all pixels
+    max_pixels:int|None=None, # An image of more pixels than that is refused; by default `MAX_PIXELS`
 )->Tensor: # uint8 [3,h,w]
-    """The whole image at `path`, upright,
-    as large as views of `size` need it (see `stored_shape`)"""
+    "The whole image at `path`, upright, as large as views of `size` need it (see `stored_shape`)"
     return _read(path, size, max_pixels)[0]
 
 # %% ../nbs/w1b_images.ipynb #c021
 def stack_images(
     images:list, # uint8 [C,h,w]
-)->TensorImage: # [B,C,H,W]; where shapes differ with `.sizes`, int64 [B,2]: (height, width)
+)->TensorImage: # [B,C,H,W]; where the shapes differ with `.sizes`, int64 [B,2], the height and width of each
     "Images as one batch, padded with zeros at the right and at the bottom"
     images = [o.as_subclass(Tensor) for o in images]
     sizes = [o.shape[-2:] for o in images]
     if len(set(sizes))==1: return TensorImage(torch.stack(images))
-    x = images[0].new_zeros(len(images), images[0].shape[0],
-        max(h for h,_ in sizes), max(w for _,w in sizes))
+    x = images[0].new_zeros(len(images), images[0].shape[0], max(h for h,_ in sizes), max(w for _,w in sizes))
     for o,im,(h,w) in zip(x, images, sizes): o[:,:h,:w] = im
     res = TensorImage(x)
     res.sizes = torch.tensor(sizes)
     return res
 
-# %% ../nbs/w1b_images.ipynb #c024a
+# %% ../nbs/w1b_images.ipynb #c024
 class ImageArray:
-    """Images in memory, uint8 [N,C,H,W] or a list of [C,h,w], and their labels, int64 [N];
-    -1 where there is none"""
+    "Images in memory, uint8 [N,C,H,W] or a list of [C,h,w], and their labels, int64 [N]; -1 where there is none"
     def __init__(self,
         x, # uint8 [N,C,H,W], or a list of [C,h,w]
         y:Tensor, # int64 [N]
@@ -173,33 +150,14 @@ class ImageArray:
     labels = property(lambda self: self.y)
     def __len__(self): return len(self.x)
     def __getitem__(self, i): return TensorImage(self.x[i]),self.y[i]
+    def batch(self, idxs:list):
+        if isinstance(self.x, list): return stack_images([self.x[i] for i in idxs]),self.y[torch.tensor(idxs, device=self.y.device)]
+        idxs = torch.tensor(idxs, device=self.x.device) # `index_select` copies whole images, many times as fast as `x[idxs]`
+        return TensorImage(self.x.index_select(0, idxs)),self.y.index_select(0, idxs)
+    def subset(self, idxs:list): return ImageArray([self.x[i] for i in idxs] if isinstance(self.x, list) else self.x[idxs], self.y[idxs])
+    def to(self, device): return ImageArray([o.to(device) for o in self.x] if isinstance(self.x, list) else self.x.to(device), self.y.to(device))
     def items(self): return list(zip(self.x, self.y.tolist()))
-
-# %% ../nbs/w1b_images.ipynb #c024c
-@patch
-def batch(self:ImageArray, idxs:list):
-    if isinstance(self.x, list):
-        return (stack_images([self.x[i] for i in idxs]),
-            self.y[torch.tensor(idxs, device=self.y.device)])
-    # `index_select` copies whole images, many times as fast as `x[idxs]`
-    idxs = torch.tensor(idxs, device=self.x.device)
-    return TensorImage(self.x.index_select(0, idxs)),self.y.index_select(0, idxs)
-
-@patch
-def subset(self:ImageArray, idxs:list):
-    x = [self.x[i] for i in idxs] if isinstance(self.x, list) else self.x[idxs]
-    return ImageArray(x, self.y[idxs])
-
-# %% ../nbs/w1b_images.ipynb #c024
-@patch
-def to(self:ImageArray, device):
-    x = [o.to(device) for o in self.x] if isinstance(self.x, list) else self.x.to(device)
-    return ImageArray(x, self.y.to(device))
-
-@patch
-def new_empty(self:ImageArray):
-    x = [] if isinstance(self.x, list) else self.x.new_empty(0, *self.x.shape[1:])
-    return ImageArray(x, self.y.new_empty(0))
+    def new_empty(self): return ImageArray([], self.y.new_empty(0)) if isinstance(self.x, list) else ImageArray(self.x.new_empty(0, *self.x.shape[1:]), self.y.new_empty(0))
 
 # %% ../nbs/w1b_images.ipynb #c027
 class _Files:
@@ -211,88 +169,65 @@ class _Files:
         max_pixels:int|None=None, # Images of more pixels are refused
     ):
         store_attr()
-        # those that could not be read
-        self.bad = torch.zeros(len(files), dtype=torch.bool).share_memory_()
+        self.bad = torch.zeros(len(files), dtype=torch.bool).share_memory_() # those that could not be read
     y = property(lambda self: torch.tensor(self.labels))
     def __len__(self): return len(self.files)
-    def subset(self, idxs:list):
-        return type(self)([self.files[i] for i in idxs],
-            [self.labels[i] for i in idxs], self.size, self.max_pixels)
+    def subset(self, idxs:list): return type(self)([self.files[i] for i in idxs], [self.labels[i] for i in idxs], self.size, self.max_pixels)
     def items(self): return list(zip(self.files, self.labels))
     def new_empty(self): return self.subset([])
 
-# %% ../nbs/w1b_images.ipynb #c032a
+# %% ../nbs/w1b_images.ipynb #c032
 def _try_all(files, read):
-    """Call `read(i)` for each of the `files`, in threads;
-    its results, `None` where it failed, and a warning that names those"""
+    "Call `read(i)` for each of the `files`, in threads; its results, `None` where it failed, and a warning that names those"
     def attempt(i):
         try: return read(i),None
         except Exception as e: return None,e
-    with ThreadPoolExecutor(num_cpus()) as ex:
-        done = list(ex.map(attempt, range(len(files))))
+    with ThreadPoolExecutor(num_cpus()) as ex: done = list(ex.map(attempt, range(len(files))))
     bad = [(f,e) for f,(_,e) in zip(files, done) if e is not None]
-    if len(bad)==len(files): raise UserValueError(f"None of the {len(files)} image "
-        f"files could be read, {files[0]} for one ({bad[0][1]}): are they really images? "
+    if len(bad)==len(files): raise UserValueError(f"None of the {len(files)} image files could be read, {files[0]} for one ({bad[0][1]}): are they really images? "
         "Pillow reads at most four channels; for more, make loaders and views of your own.")
-    if bad: warnings.warn(f"{len(bad)} of {len(files)} images could not "
-        f"be read and are left out: {listed([f for f,_ in bad])} (the first: {bad[0][1]})")
+    if bad: warnings.warn(f"{len(bad)} of {len(files)} images could not be read and are left out: {listed([f for f,_ in bad])} (the first: {bad[0][1]})")
     return [o for o,_ in done]
 
-# %% ../nbs/w1b_images.ipynb #c032
 def _pack(images):
-    """One block where all images have one shape;
-    the list is emptied as it is filled, so that memory is never needed twice"""
+    "One block where all images have one shape; the list is emptied as it is filled, so that memory is never needed twice"
     if len({o.shape for o in images})!=1: return images
     x = torch.empty(len(images), *images[0].shape, dtype=torch.uint8)
     for i in range(len(images)): x[i],images[i] = images[i],None
     return x
 
-# %% ../nbs/w1b_images.ipynb #c033a
+# %% ../nbs/w1b_images.ipynb #c033
 class _Readable(_Files):
     "Files, and what can be done with all of them at once"
     def in_memory(self, notes:Counter|None=None)->ImageArray: # The images that can be read
-        """Read all of them; those that cannot be read are named in a warning and left out.
-        `notes` counts what is remarkable"""
-        done = _try_all(self.files,
-            lambda i: _read(self.files[i], self.size, self.max_pixels))
+        "Read all of them; those that cannot be read are named in a warning and left out. `notes` counts what is remarkable"
+        done = _try_all(self.files, lambda i: _read(self.files[i], self.size, self.max_pixels))
         good = [i for i,o in enumerate(done) if o is not None]
-        if notes is not None:
-            notes.update(n for i in good for n in done[i][1])
-            notes['bad'] += len(done)-len(good)
-        return ImageArray(_pack([done[i][0] for i in good]),
-            torch.tensor([self.labels[i] for i in good]))
+        if notes is not None: notes.update(n for i in good for n in done[i][1]); notes['bad'] += len(done)-len(good)
+        return ImageArray(_pack([done[i][0] for i in good]), torch.tensor([self.labels[i] for i in good]))
 
-# %% ../nbs/w1b_images.ipynb #c033
-@patch
-def openable(self:_Readable, notes:Counter|None=None): # Those that begin as an image does
-    """Look at the head of each file; those that are no images are named
-    in a warning and left out. `notes` counts what is remarkable"""
-    def head(i):
-        with _our_limit(), Image.open(self.files[i]) as im: return image_notes(im)
-    done = _try_all(self.files, head)
-    if notes is not None:
-        notes.update(n for o in done if o is not None for n in o)
-        notes['bad'] += sum(o is None for o in done)
-    return self.subset([i for i,o in enumerate(done) if o is not None])
+    def openable(self, notes:Counter|None=None): # Those that begin as an image does
+        "Look at the head of each file; those that are no images are named in a warning and left out. `notes` counts what is remarkable"
+        def head(i):
+            with _our_limit(), Image.open(self.files[i]) as im: return image_notes(im)
+        done = _try_all(self.files, head)
+        if notes is not None: notes.update(n for o in done if o is not None for n in o); notes['bad'] += sum(o is None for o in done)
+        return self.subset([i for i,o in enumerate(done) if o is not None])
 
 # %% ../nbs/w1b_images.ipynb #c028
 class ImageFiles(_Readable):
-    """Image files, read one at a time as uint8 [3,h,w], and their labels;
-    a file that cannot be read is replaced by the next that can"""
+    "Image files, read one at a time as uint8 [3,h,w], and their labels; a file that cannot be read is replaced by the next that can"
     def read(self, i:int)->Tensor|None:
         "The image in file `i`; `None`, and a warning, where it cannot be read"
         try: return read_image(self.files[i], self.size, self.max_pixels)
         except Exception as e: # Pillow raises many kinds for a damaged file
             self.bad[i] = True
-            warnings.warn(f"{self.files[i]} could not be read; "
-                f"the next one takes its place: {e}")
+            warnings.warn(f"{self.files[i]} could not be read; the next one takes its place: {e}")
     def __getitem__(self, i):
         i %= len(self)
         for j in (*range(i, len(self)), *range(i)):
-            if not self.bad[j] and (x := self.read(j)) is not None:
-                return TensorImage(x),torch.tensor(self.labels[j])
-        raise UserValueError(f"None of the {len(self)} image files can be read any more, "
-            f"{self.files[i]} for one: are they still there?")
+            if not self.bad[j] and (x := self.read(j)) is not None: return TensorImage(x),torch.tensor(self.labels[j])
+        raise UserValueError(f"None of the {len(self)} image files can be read any more, {self.files[i]} for one: are they still there?")
 
 # %% ../nbs/w1b_images.ipynb #c036
 MEAN,STD = map(tuple, imagenet_stats) # of ImageNet, which pretrained weights expect
@@ -302,16 +237,12 @@ def channel_stats(
     std, # Likewise
     n:int # Channels of the images
 )->tuple: # `(mean, std)`, each a tuple of `n` numbers
-    """Normalisation for `n` channels:
-    one number serves all, and images of one channel get the average of three"""
+    "Normalisation for `n` channels: one number serves all, and images of one channel get the average of three"
     def one(name, o):
-        o = tuple(float(v)
-            for v in (o if is_listy(o) or isinstance(o, (np.ndarray, Tensor)) else [o]))
+        o = tuple(float(v) for v in (o if is_listy(o) or isinstance(o, (np.ndarray, Tensor)) else [o]))
         if n==1: o = (sum(o)/len(o),)
         if len(o)==1: o = o*n
-        if len(o)!=n:
-            raise UserValueError(f"{name} has {len(o)} numbers for images of {n} channels: "
-                f"give {n} numbers, or one for all.")
+        if len(o)!=n: raise UserValueError(f"{name} has {len(o)} numbers for images of {n} channels: give {n} numbers, or one for all.")
         return o
     return one('mean', mean),one('std', std)
 
@@ -339,22 +270,19 @@ def _middle(x, size):
     if min(h, w)!=side:
         h,w = (max(round(o*side/min(h, w)), side) for o in (h, w))
         at = x.cpu() if x.device.type=='mps' else x   # no antialiasing there
-        x = F.interpolate(at, (h, w), mode='bicubic',
-            antialias=True, align_corners=False).clamp(0, 1).to(x.device)
+        x = F.interpolate(at, (h, w), mode='bicubic', antialias=True, align_corners=False).clamp(0, 1).to(x.device)
     top,left = (h-size)//2,(w-size)//2
     return x[...,top:top+size,left:left+size]
 
 # %% ../nbs/w1b_images.ipynb #c041
 class Middle(Transform):
-    """The middle of each image in [0,1]:
-    [B,C,H,W], padded ones with `x.sizes` -> [B,C,size,size]"""
+    "The middle of each image in [0,1]: [B,C,H,W], padded ones with `x.sizes` -> [B,C,size,size]"
     def __init__(self,
         size:int, # Side of the result, pixels
     ): self.size = size
     def encodes(self, x:TensorImage):
         sizes,x = getattr(x, 'sizes', None),x.as_subclass(Tensor)
-        images = [x] if sizes is None else [o[None,:,:h,:w]
-            for o,(h,w) in zip(x, sizes.tolist())]
+        images = [x] if sizes is None else [o[None,:,:h,:w] for o,(h,w) in zip(x, sizes.tolist())]
         return TensorImage(torch.cat([_middle(o, self.size) for o in images]))
 
 # %% ../nbs/w1b_images.ipynb #c044
@@ -367,18 +295,13 @@ def as_image(
     if isinstance(item, (str, Path)): return read_image(item, size, max_pixels)
     if isinstance(item, Tensor) and item.ndim==3: return item.as_subclass(Tensor)
     if isinstance(item, np.ndarray): item = Image.fromarray(item)
-    if not isinstance(item, Image.Image):
-        raise UserTypeError(f"A {type(item).__name__} is no image: "
-            "give a path, a PIL image, an array [H,W,3] or a tensor [3,H,W] of bytes.")
+    if not isinstance(item, Image.Image): raise UserTypeError(f"A {type(item).__name__} is no image: give a path, a PIL image, an array [H,W,3] or a tensor [3,H,W] of bytes.")
     return _shrink(item.copy(), 'The image', size, max_pixels)
 
 # %% ../nbs/w1b_images.ipynb #c045
 class ImageItems:
-    """A list `items` of whatever shows an image (see `as_image`),
-    each alone or with its label, no larger than views of `size` pixels need"""
-    def __init__(self, items, size=None):
-        self.samples,self.size,self.labelled = (list(items),
-            size,all(isinstance(o, tuple) for o in items))
+    "A list `items` of whatever shows an image (see `as_image`), each alone or with its label, no larger than views of `size` pixels need"
+    def __init__(self, items, size=None): self.samples,self.size,self.labelled = list(items),size,all(isinstance(o, tuple) for o in items)
     def __len__(self): return len(self.samples)
     def __getitem__(self, i):
         item,label = o if isinstance(o := self.samples[i], tuple) else (o, None)
@@ -387,42 +310,30 @@ class ImageItems:
     def items(self): return self.samples
     def new_empty(self): return ImageItems([], self.size)
 
-# %% ../nbs/w1b_images.ipynb #c047a
-class _Unbroken(TfmdDL):
-    "What is said where a worker dies"
-    def __iter__(self):
-        try: yield from super().__iter__()
-        except RuntimeError as e:
-            if 'DataLoader worker' not in str(e) or isinstance(e, UserError): raise
-            said = str(e).splitlines()[0]
-            raise UserRuntimeError(f"A process that reads images has died ({said}). "
-                "Mostly memory is short, or shared memory (in Docker: --shm-size). "
-                "Read with fewer of them: workers=0, or --workers 0.") from e
-
 # %% ../nbs/w1b_images.ipynb #c047
-class _Batches(_Unbroken):
-    "How batches are made"
-    def new(self, dataset=None, cls=None, rm_type_tfms=None,
-            with_labels=False, process=True, **kwargs):
-        """Another loader like it, of `dataset`; the other arguments (`rm_type_tfms`,
-        `with_labels`, `process`, `kwargs`) are those of fastai"""
-        ours = {o:getattr(self, o) for o in ('classes', 'size', 'mean', 'std')}
-        return super().new(dataset, cls, **{**ours, **kwargs})
+class _Batches(TfmdDL):
+    "How batches are made, and what is said where a worker dies"
+    def new(self, dataset=None, cls=None, rm_type_tfms=None, with_labels=False, process=True, **kwargs):
+        "Another loader like it, of `dataset`; the other arguments (`rm_type_tfms`, `with_labels`, `process`, `kwargs`) are those of fastai"
+        return super().new(dataset, cls, **{**{o:getattr(self, o) for o in ('classes', 'size', 'mean', 'std')}, **kwargs})
     def create_batches(self, samps):
         if isinstance(self.dataset, ImageArray):
             for i in chunked(samps, self.bs, self.drop_last): yield self.dataset.batch(i)
         else: yield from super().create_batches(samps)
-    def create_batch(self, b):
-        return (stack_images([o[0] for o in b]),
-            *[torch.stack(o) for o in list(zip(*b))[1:]])
+    def create_batch(self, b): return (stack_images([o[0] for o in b]),*[torch.stack(o) for o in list(zip(*b))[1:]])
+    def __iter__(self):
+        try: yield from super().__iter__()
+        except RuntimeError as e:
+            if 'DataLoader worker' not in str(e) or isinstance(e, UserError): raise
+            raise UserRuntimeError(f"A process that reads images has died ({str(e).splitlines()[0]}). Mostly memory is short, or shared memory (in Docker: --shm-size). "
+                "Read with fewer of them: workers=0, or --workers 0.") from e
 
 # %% ../nbs/w1b_images.ipynb #c052
 class _Named:
     "What a batch holds, in images and words"
     def class_name(self, label:int)->str:
-        "The name of the class `label`; its number if it has none; nothing without a label"
-        return ('' if int(label)<0 else str(self.classes[int(label)])
-            if self.classes else str(int(label)))
+        "The name of the class `label`; the number where classes have no names, nothing where there is no label"
+        return '' if int(label)<0 else str(self.classes[int(label)]) if self.classes else str(int(label))
 
     @property
     def vocab(self): return CategoryMap(self.classes, sort=False) if self.classes else None
@@ -431,13 +342,11 @@ class _Named:
     def items(self): return self.dataset.items()
 
     def images(self, x, n=9):
-        "The first `n` images of a batch `x`, without normalisation and padding"
-        sizes,x = getattr(x, 'sizes', None),self.after_batch.decode(
-            (TensorImage(x[:n]),))[0].as_subclass(Tensor).cpu().clamp(0, 1)
-        return [TensorImage(o if sizes is None else o[:,:sizes[i,0],:sizes[i,1]])
-            for i,o in enumerate(x)]
+        "The first `n` images of a batch `x`, as they were before they were normalised, without padding"
+        sizes,x = getattr(x, 'sizes', None),self.after_batch.decode((TensorImage(x[:n]),))[0].as_subclass(Tensor).cpu().clamp(0, 1)
+        return [TensorImage(o if sizes is None else o[:,:sizes[i,0],:sizes[i,1]]) for i,o in enumerate(x)]
 
-# %% ../nbs/w1b_images.ipynb #c053a
+# %% ../nbs/w1b_images.ipynb #c053
 class _Shown(_Named):
     "A batch as a picture"
     def show_batch(self,
@@ -451,49 +360,32 @@ class _Shown(_Named):
         b = self.one_batch() if b is None else b
         images = self.images(b[0], max_n)
         ncols = ncols or math.ceil(len(images)**.5)
-        if titles is None:
-            labels = b[1][:max_n] if len(b)>1 else []
-            titles = [self.class_name(o) for o in labels] or ['']*len(images)
-        show_images([o.permute(1, 2, 0).numpy() for o in images],
-            nrows=math.ceil(len(images)/ncols), ncols=ncols, titles=titles, **kwargs)
-
-# %% ../nbs/w1b_images.ipynb #c053
-@patch
-def show_results(self:_Shown, b, preds, max_n:int=9, **kwargs):
-    """The first `max_n` images of a batch `b`, each under its label
-    and what was predicted (`preds`); `kwargs` go to `show_batch`"""
-    titles = [f'{self.class_name(t)} / {self.class_name(p)}'
-        for t,p in zip(b[1][:max_n], preds)]
-    self.show_batch(b, max_n, titles=titles, **kwargs)
+        if titles is None: titles = [self.class_name(o) for o in b[1][:max_n]] if len(b)>1 else ['']*len(images)
+        show_images([o.permute(1, 2, 0).numpy() for o in images], nrows=math.ceil(len(images)/ncols), ncols=ncols, titles=titles, **kwargs)
+    def show_results(self, b, preds, max_n:int=9, **kwargs):
+        "The first `max_n` images of a batch `b`, each under its label and what was predicted (`preds`); `kwargs` go to `show_batch`"
+        self.show_batch(b, max_n, titles=[f'{self.class_name(t)} / {self.class_name(p)}' for t,p in zip(b[1][:max_n], preds)], **kwargs)
 
 # %% ../nbs/w1b_images.ipynb #c054
 class _Decoded(_Shown):
     "A batch as fastai asks for it"
     def decode_batch(self, b, max_n:int=9, full:bool=True):
-        """The first `max_n` images of the batch `b` in [0,1], and names of their classes;
-        `full` is fastai's and changes nothing"""
+        "The first `max_n` images of the batch `b` in [0,1], and names of their classes; `full` is fastai's and changes nothing"
         images = self.images(b[0], max_n)
-        return (L((o, self.class_name(l)) for o,l in zip(images, b[1]))
-            if len(b)>1 else L((o,) for o in images))
+        return L((o, self.class_name(l)) for o,l in zip(images, b[1])) if len(b)>1 else L((o,) for o in images)
 
     def _pre_show_batch(self, b, max_n:int=9):
         samples = L((o, Category(n)) for o,n in self.decode_batch(b, max_n))
         return TensorImage(torch.stack([o for o,_ in samples])),TensorCategory(b[1]),samples
 
-# %% ../nbs/w1b_images.ipynb #c046a
-def _ready(dataset, size, device):
-    "What a loader reads from: a list is taken for images, and an array lies on the device"
-    if isinstance(dataset, (list, tuple, L)): dataset = ImageItems(dataset, size)
-    return dataset.to(device) if isinstance(dataset, ImageArray) else dataset
-
 # %% ../nbs/w1b_images.ipynb #c046
 class ImageDL(_Decoded, _Batches):
-    "Batches on `device`: cut out of an `ImageArray`, or read from `ImageFiles` by workers"
+    "Batches `(x, y)` on `device`: cut out of an `ImageArray` in one go, or read from `ImageFiles` by workers"
     def __init__(self,
-        dataset, # `ImageArray`, `ImageFiles`, or a list of images as `as_image` takes them
+        dataset, # An `ImageArray`, `ImageFiles`, or a list of images as `as_image` takes them
         bs:int=64, # Images in a batch
         shuffle:bool=False, # Another order in every pass
-        num_workers:int|None=None, # Processes that read files; by default one a core, <=16
+        num_workers:int|None=None, # Processes that read files; by default one for each core, at most 16
         device=None, # Where the batches shall lie; by default the GPU where there is one
         classes:list=None, # Class names, in the order of the labels
         size:int=None, # Side of a view, pixels
@@ -503,9 +395,9 @@ class ImageDL(_Decoded, _Batches):
     ):
         self.classes,self.size,self.mean,self.std = classes,size,mean,std
         device = torch.device(device or default_device())
-        dataset = _ready(dataset, size, device)
-        workers = num_workers if isinstance(dataset, ImageFiles) else 0
-        super().__init__(dataset, bs, shuffle, workers, device=device, **kwargs)
+        if isinstance(dataset, (list, tuple, L)): dataset = ImageItems(dataset, size)
+        if isinstance(dataset, ImageArray): dataset = dataset.to(device)
+        super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=num_workers if isinstance(dataset, ImageFiles) else 0, device=device, **kwargs)
 
 # %% ../nbs/w1b_images.ipynb #c057
 def plain_dl(
@@ -517,36 +409,28 @@ def plain_dl(
     std=STD, # Likewise
     **kwargs # Passed on to `ImageDL`
 )->ImageDL: # Normalised `x` [B,C,size,size] and labels [B], in the order of the data set
-    """Images as an encoder wants to see them when it is used:
-    not augmented, the middle of each, normalised"""
+    "Images as an encoder wants to see them when it is used: not augmented, the middle of each, normalised"
     after = [ToUnit(), Middle(size), Normalize.from_stats(mean, std, cuda=False)]
-    return ImageDL(dataset, bs, device=device, after_batch=after,
-        size=size, mean=mean, std=std, **kwargs)
+    return ImageDL(dataset, bs, device=device, after_batch=after, size=size, mean=mean, std=std, **kwargs)
 
-# %% ../nbs/w1b_images.ipynb #c060a
+# %% ../nbs/w1b_images.ipynb #c060
 def _download(name, url):
     "The folder of one of fastai's data sets, fetched where it is not on this computer yet"
     try: return untar_data(url)
-    except Exception as e: raise UserFileNotFoundError(f"The data set {name!r} "
-        f"is not on this computer and could not be downloaded from {url} ({e}). "
-        "Go online and try again, or take the embedded shapes, which need no network: "
-        "--data shapes, or source='shapes'.") from e
+    except Exception as e: raise UserFileNotFoundError(f"The data set {name!r} is not on this computer and could not be downloaded from {url} ({e}). "
+        "Go online and try again, or take the embedded shapes, which need no network: --data shapes, or source='shapes'.") from e
 
-# %% ../nbs/w1b_images.ipynb #c060
 def _breed(name): return os.path.splitext(os.path.basename(name))[0].rsplit('_', 1)[0]
 
 def _find_source(source):
-    """The folder of a named source or of the user's own images,
-    and how its files are labelled where folders do not do it"""
+    "The folder of a named source or of the user's own images, and how its files are labelled where folders do not do it"
     if source=='cifar10': return _download(source, URLs.CIFAR),None
     if source=='imagenette': return _download(source, URLs.IMAGENETTE_160),None
     if source=='pets': return _download(source, URLs.PETS)/'images',_breed
     path = Path(source).expanduser()
     if path.is_dir(): return path,None
     near = difflib.get_close_matches(str(source).lower(), SOURCES, 1)
-    raise UserValueError(f"Data source {str(source)!r} "
-        f"is neither a known name ({', '.join(SOURCES)}) nor a folder"
-        + (f"; did you mean {near[0]!r}?" if near else " that exists."))
+    raise UserValueError(f"Data source {str(source)!r} is neither a known name ({', '.join(SOURCES)}) nor a folder" + (f"; did you mean {near[0]!r}?" if near else " that exists."))
 
 # %% ../nbs/w1b_images.ipynb #c063
 @dataclass
@@ -560,90 +444,61 @@ class ImageSource:
     root:Path|None=None # The folder of the files
     mean:tuple=MEAN # Of the normalisation
     std:tuple=STD # Likewise
-    found:list=field(default_factory=list) # Sentences: what was found, and left out and why
-    fingerprint:dict=field(default_factory=dict) # Identifies them (see `files.fingerprint`)
+    found:list=field(default_factory=list) # Sentences: what was found, what was left out and why
+    fingerprint:dict=field(default_factory=dict) # What identifies the images (see `files.fingerprint`)
+
     @property
     def labelled(self)->ImageArray|ImageFiles|None:
         "The part of `train` that has labels"
         idxs = (self.train.y>=0).nonzero().flatten().tolist() if len(self.classes)>1 else []
-        return (None if not idxs else self.train if len(idxs)==len(self.train)
-            else self.train.subset(idxs))
+        return None if not idxs else self.train if len(idxs)==len(self.train) else self.train.subset(idxs)
 
 # %% ../nbs/w1b_images.ipynb #c063b
 def nothing_to_see(
     dataset, # `ImageArray` or `ImageFiles`
     n:int=32, # Look at so many of its images
 )->str|None: # A sentence; `None` where there is something
-    """Says where the images are each of one colour, or all nearly the same:
-    no part of them differs by more than 32 of 255 steps, and the whole by no more than 8"""
+    "Says where the images are each of one colour, or all nearly the same: no part of them differs by more than 32 of 255 steps, and the whole by no more than 8"
     if len(dataset)<2: return None
-    some = [dataset[i][0].as_subclass(Tensor).cpu().float()
-        for i in random.Random(0).sample(range(len(dataset)), min(n, len(dataset)))]
-    who = (f"{'All' if len(some)==len(dataset) else 'All of'} "
-        f"{len(some)} images{'' if len(some)==len(dataset) else ' that were looked at'}")
-    if max((o.amax((1, 2))-o.amin((1, 2))).max() for o in some)<=2:
-        return (f"{who} are of a single colour each, so there is nothing to learn: "
-            "are these the right files?")
+    some = [dataset[i][0].as_subclass(Tensor).cpu().float() for i in random.Random(0).sample(range(len(dataset)), min(n, len(dataset)))]
+    who = f"{'All' if len(some)==len(dataset) else 'All of'} {len(some)} images{'' if len(some)==len(dataset) else ' that were looked at'}"
+    if max((o.amax((1, 2))-o.amin((1, 2))).max() for o in some)<=2: return f"{who} are of a single colour each, so there is nothing to learn: are these the right files?"
     small = torch.stack([F.interpolate(o[None], (32, 32), mode='area')[0] for o in some])
     apart = small.amax(0)-small.amin(0)
-    return (f"{who} are the same picture, or nearly so: there is nothing to tell apart."
-        if apart.max()<=32 and apart.mean()<=8 else None)
-
-# %% ../nbs/w1b_images.ipynb #c065a
-def _load_files(images, idxs, size, n, memory_gb, max_pixels, notes):
-    """At most `n` of the images at the places `idxs`: in memory
-    where they fit into `memory_gb`, else still on disk; `None` where there are none"""
-    if not idxs: return None
-    keep = [idxs[i]
-        for i in random.Random(0).sample(range(len(idxs)), min(n or len(idxs), len(idxs)))]
-    res = ImageFiles([images.path(i) for i in keep],
-        [images.labels[i] for i in keep], size, max_pixels)
-    return (res.in_memory(notes) if len(res)*3*AREA*size**2 < memory_gb*2**30
-        else res.openable(notes))
-
-# %% ../nbs/w1b_images.ipynb #c065c
-def _notes_said(notes):
-    "Sentences about what was remarkable in the images that were read"
-    said = [v.format(plural(notes[k], 'image has', 'images have')) + '.'
-        for k,v in NOTES.items() if notes[k]]
-    return said + ([f"{plural(notes['bad'], 'image')} could not be "
-        f"read and {'is' if notes['bad']==1 else 'are'} left out."] if notes['bad'] else [])
+    return f"{who} are the same picture, or nearly so: there is nothing to tell apart." if apart.max()<=32 and apart.mean()<=8 else None
 
 # %% ../nbs/w1b_images.ipynb #c065
+def _load_files(images, idxs, size, n, memory_gb, max_pixels, notes):
+    "At most `n` of the images at the places `idxs`: in memory where they fit into `memory_gb`, else still on disk; `None` where there are none"
+    if not idxs: return None
+    keep = [idxs[i] for i in random.Random(0).sample(range(len(idxs)), min(n or len(idxs), len(idxs)))]
+    res = ImageFiles([images.path(i) for i in keep], [images.labels[i] for i in keep], size, max_pixels)
+    return res.in_memory(notes) if len(res)*3*AREA*size**2 < memory_gb*2**30 else res.openable(notes)
+
+def _notes_said(notes):
+    "Sentences about what was remarkable in the images that were read"
+    said = [v.format(plural(notes[k], 'image has', 'images have')) + '.' for k,v in NOTES.items() if notes[k]]
+    return said + ([f"{plural(notes['bad'], 'image')} could not be read and {'is' if notes['bad']==1 else 'are'} left out."] if notes['bad'] else [])
+
 def _load_folder(source, size, n, labels, memory_gb, stats, max_pixels):
     "The images of any source but the shapes"
     root,label = _find_source(source)
     images,notes = find_images(root, labels, label),Counter()
-    train,test = (_load_files(images, o, size, n, memory_gb, max_pixels, notes)
-        for o in (images.train, images.test))
+    train,test = (_load_files(images, o, size, n, memory_gb, max_pixels, notes) for o in (images.train, images.test))
     found = images.found + _notes_said(notes) + [o for o in [nothing_to_see(train)] if o]
-    return ImageSource(source, size, train, test, images.classes,
-        Path(root), *stats, found, fingerprint(images))
+    return ImageSource(source, size, train, test, images.classes, Path(root), *stats, found, fingerprint(images))
 
 # %% ../nbs/w1b_images.ipynb #c066
-def _load_shapes(size, n, labels, stats):
-    train,test = (make_shapes(n or 5000, size),
-        make_shapes(min(n or 2000, 2000), size, seed=1))
-    found = [f"{len(train[0]):,} embedded shapes in {len(SHAPES)} classes to train on, "
-        f"{len(test[0]):,} others to test on."]
+def _load_shapes(size, n, stats):
+    train,test = make_shapes(n or 5000, size),make_shapes(min(n or 2000, 2000), size, seed=1)
+    found = [f"{len(train[0]):,} embedded shapes in {len(SHAPES)} classes to train on, {len(test[0]):,} others to test on."]
     digest = hashlib.sha256(train[0].numpy().tobytes()).hexdigest()[:32]
-    prints = dict(count=len(train[0]), hash=digest)
-    src = ImageSource('shapes', size, ImageArray(*train),
-        ImageArray(*test), SHAPES, None, *stats, found, prints)
-    return dataclasses.replace(src, classes=[''], test=None) if labels=='none' else src
-
-# %% ../nbs/w1b_images.ipynb #c067a
-def _check_wanted(n, size):
-    "A sentence where so few images, or such small ones, are no use"
-    if n is not None and n<1: raise UserValueError(f"n={n}: ask for at least one image.")
-    if size<8: raise UserValueError(f"size={size} is too small to see anything: "
-        "give at least 8 pixels.")
+    return ImageSource('shapes', size, ImageArray(*train), ImageArray(*test), SHAPES, None, *stats, found, dict(count=len(train[0]), hash=digest))
 
 # %% ../nbs/w1b_images.ipynb #c067
 def load_source(
-    # `'shapes'`, `'cifar10'`, `'imagenette'`, `'pets'`, a folder, or what is loaded already
-    source:str|Path|ImageSource='shapes',
-    size:int|None=None, # Side of a view, pixels; by default 32 for small sources, else 128
+    source:str|Path|ImageSource='shapes', # `'shapes'`, `'cifar10'`, `'imagenette'`, `'pets'` or a folder of images; what is loaded already is given back
+    size:int|None=None, # Side of a view, pixels; by default 32 for the small sources and 128 for the others
     n:int|None=None, # At most so many images, of each split
     labels:str='auto', # What the labels are: `'auto'`, `'folders'` or `'none'`
     memory_gb:float=2., # Decode all files at once where they fit into so much memory
@@ -651,62 +506,51 @@ def load_source(
     std=None, # Likewise
     max_pixels:int|None=None, # An image of more pixels is not read; by default `MAX_PIXELS`
 )->ImageSource:
-    "Find the images of `source`, and keep its test images apart (see `find_images`)"
+    "Find the images of `source`, say what was found, and keep its test images apart (see `find_images`)"
     if isinstance(source, ImageSource): return source
+    if n is not None and n<1: raise UserValueError(f"n={n}: ask for at least one image.")
     size = SOURCES.get(str(source), 128) if size is None else size
-    _check_wanted(n, size)
-    stats = channel_stats(ifnone(mean, MEAN), ifnone(std, STD), 3)
-    if str(source)=='shapes': return _load_shapes(size, n, labels, stats)
-    return _load_folder(str(source), size, n, labels, memory_gb, stats, max_pixels)
+    if size<8: raise UserValueError(f"size={size} is too small to see anything: give at least 8 pixels.")
+    stats = channel_stats(MEAN if mean is None else mean, STD if std is None else std, 3)
+    if str(source)!='shapes': return _load_folder(str(source), size, n, labels, memory_gb, stats, max_pixels)
+    src = _load_shapes(size, n, stats)
+    return dataclasses.replace(src, classes=[''], test=None) if labels=='none' else src
 
-# %% ../nbs/w1b_images.ipynb #c071a
+# %% ../nbs/w1b_images.ipynb #c071
 def _loaders(src, train, test, device):
     "The two as `DataLoaders` that know where their images come from"
     dls = DataLoaders(train, test, device=torch.device(device or default_device()))
-    dls.source,dls.size,dls.classes,dls.mean,dls.std = (src,
-        src.size,src.classes,src.mean,src.std)
+    dls.source,dls.size,dls.classes,dls.mean,dls.std = src,src.size,src.classes,src.mean,src.std
     return dls
 
-# %% ../nbs/w1b_images.ipynb #c071
 def _split_at_random(dataset, n, valid_pct, bs, seed):
-    """At most `n` images of a data set,
-    as those to train on and a share for the validation loss"""
+    "At most `n` images of a data set, as those to train on and a share for the validation loss"
     idxs = np.random.default_rng(seed).permutation(len(dataset)).tolist()[:n]
     n_valid = round(valid_pct*len(idxs))
-    if bs>len(idxs)-n_valid: raise UserValueError(f"bs={bs} is larger than "
-        f"the {len(idxs)-n_valid} images to train on: give a smaller batch or more images.")
+    if bs>len(idxs)-n_valid: raise UserValueError(f"bs={bs} is larger than the {len(idxs)-n_valid} images to train on: give a smaller batch or more images.")
     return dataset.subset(idxs[n_valid:]),dataset.subset(idxs[:n_valid])
 
 def _check_shares(valid_pct, bs):
-    if not 0<=valid_pct<1: raise UserValueError(f"valid_pct={valid_pct} is a share: "
-        "give a number from 0 to below 1.")
-    if bs<2: raise UserValueError(f"bs={bs} is too small: "
-        "batch normalisation needs at least two images in a batch.")
-
-# %% ../nbs/w1b_images.ipynb #c072a
-def _clean_dl(src, dataset, bs, device, workers, **kwargs):
-    "Images of `src` as they are, in [0,1]"
-    about = dict(classes=src.classes, size=src.size, mean=src.mean, std=src.std)
-    return ImageDL(dataset, bs, device=device, after_batch=ToUnit(),
-        num_workers=workers, **about, **kwargs)
+    if not 0<=valid_pct<1: raise UserValueError(f"valid_pct={valid_pct} is a share: give a number from 0 to below 1.")
+    if bs<2: raise UserValueError(f"bs={bs} is too small: batch normalisation needs at least two images in a batch.")
 
 # %% ../nbs/w1b_images.ipynb #c072
 def byol_dls(
-    source:str|Path|ImageSource='shapes', # As in `load_source`; any depth, labels or none
+    source:str|Path|ImageSource='shapes', # `'shapes'`, `'cifar10'`, `'imagenette'`, `'pets'`, a folder of images (any depth, no labels needed), or what `load_source` gives
     bs:int=256, # Images in a batch
     size:int|None=None, # Side of a view, pixels
     n:int|None=None, # At most so many images
     valid_pct:float=.1, # Share of the images kept for the validation loss
     device=None, # Where the batches shall lie; by default the GPU where there is one
     seed:int=42, # Of the validation split and the order of the batches
-    workers:int|None=None, # Processes to read files outside memory; else one a core, <=16
+    workers:int|None=None, # Processes that read files which do not fit into memory; by default one for each core, at most 16
     **kwargs # Passed on to `load_source`
-)->DataLoaders: # `x` [B,3,H,W] in [0,1], with `x.sizes` if padded; `y` int64, -1: none
+)->DataLoaders: # Batches `(x, y)`: `x` TensorImage [B,3,H,W] in [0,1], with `x.sizes` where shapes differ; `y` int64 [B], -1 without a label
     "Clean, whole images to pretrain on; the views are made from whole batches later"
     _check_shares(valid_pct, bs)
     src = load_source(source, size, n, **kwargs)
     train,valid = _split_at_random(src.train, n, valid_pct, bs, seed)
-    dl = partial(_clean_dl, src, bs=bs, device=device, workers=workers)
+    dl = partial(ImageDL, bs=bs, device=device, after_batch=ToUnit(), num_workers=workers, classes=src.classes, size=src.size, mean=src.mean, std=src.std)
     dls = _loaders(src, dl(train, shuffle=True, drop_last=True), dl(valid), device)
     dls.train.rng.seed(seed)
     return dls
@@ -716,18 +560,6 @@ def _at_most(dataset, rows):
     "At most so many images of a data set, the same ones each time"
     if rows is None or len(dataset)<=rows: return dataset
     return dataset.subset(random.Random(0).sample(range(len(dataset)), rows))
-
-# %% ../nbs/w1b_images.ipynb #c076a
-def _check_labelled(src):
-    "A sentence where `src` has nothing to probe with"
-    if len(src.classes)<2 or src.labelled is None:
-        raise UserValueError(f"The images in {src.name} have no labels: "
-            "put those of each class into a folder of its own.")
-    if src.test is None:
-        raise UserValueError(f"None of the {len(src.train)} "
-            f"images in {src.name} is kept apart "
-            "for testing: add more, "
-            "or put some into a folder named test beside one named train.")
 
 # %% ../nbs/w1b_images.ipynb #c076
 def labelled_dls(
@@ -739,12 +571,11 @@ def labelled_dls(
     max_rows:int|None=None, # Likewise, for what is loaded already
     workers:int|None=None, # Processes that read files
     **kwargs # Passed on to `load_source`
-)->DataLoaders: # Train, test: normalised `x` [B,3,size,size], labels [B], in one order
-    """Labelled images for the probes: not augmented, normalised as the views are;
-    the test images are never among those of `byol_dls`"""
+)->DataLoaders: # `train` and `valid`, the latter with the test images: normalised `x` [B,3,size,size] and labels [B], in the same order every pass
+    "Labelled images for the probes: not augmented, normalised as the views are; the test images are never among those of `byol_dls`"
     src = load_source(source, size, n, **kwargs)
-    _check_labelled(src)
+    if len(src.classes)<2 or src.labelled is None: raise UserValueError(f"The images in {src.name} have no labels: put those of each class into a folder of its own.")
+    if src.test is None: raise UserValueError(f"None of the {len(src.train)} images in {src.name} is kept apart for testing: add more, or put some into a folder named test beside one named train.")
     rows = min((o for o in (n, max_rows) if o is not None), default=None)
-    dl = partial(plain_dl, size=src.size, bs=bs, device=device,
-        mean=src.mean, std=src.std, classes=src.classes, num_workers=workers)
+    dl = partial(plain_dl, size=src.size, bs=bs, device=device, mean=src.mean, std=src.std, classes=src.classes, num_workers=workers)
     return _loaders(src, *[dl(_at_most(o, rows)) for o in (src.labelled, src.test)], device)
