@@ -14,31 +14,21 @@ from .model import unwrap
 from .scale import apart
 from .views import TwoViews, make_with_care
 
-# %% ../nbs/w2b_averaged_targets.ipynb #t010a
+# %% ../nbs/w2b_averaged_targets.ipynb #t010
 class AveragedTargets(Callback):
-    """Compare each prediction with the mean projection of the other view and of `n` more,
-    instead of that of the other view alone (FastSiam, Pototzky and others 2022)"""
+    "Compare each prediction with the mean projection of the other view and of `n` more views of the image, instead of that of the other view alone (FastSiam, Pototzky and others 2022)"
     order = TwoViews.order-1 # the batch is still clean
     def __init__(self,
         n:int=2, # More views of every image, for the target network alone
     ):
-        if n<1:
-            raise UserValueError(f"n={n}: give the target network at least one more view, "
-                "or leave AveragedTargets out.")
+        if n<1: raise UserValueError(f"n={n}: give the target network at least one more view, or leave AveragedTargets out.")
         self.n,self.views = n,[]
-    def before_batch(self): # of several processes, each draws its own
+    def before_fit(self):
+        if not hasattr(self.learn, 'two_views'): raise UserValueError("AveragedTargets asks TwoViews for more views, and there is none in this learner: add TwoViews(view1, view2), or use byol_learner(..., extra_views=2).")
+    def before_batch(self):
         x,pair = self.xb[0],[self.two_views.view1,self.two_views.view2]
         make = make_with_care if self.iter==0 else lambda view, x: view(x)
-        with apart(): self.views = [make(pair[i%2], x) for i in range(self.n)]
+        with apart(): self.views = [make(pair[i%2], x) for i in range(self.n)]   # of several processes, each draws its own
     def after_pred(self):
-        target = unwrap(self.model).target
-        with torch.no_grad(): more = sum(F.normalize(target(v), dim=-1) for v in self.views)
+        with torch.no_grad(): more = sum(F.normalize(unwrap(self.model).target(v), dim=-1) for v in self.views)
         self.learn.yb,self.views = tuple(F.normalize(z, dim=-1)+more for z in self.yb),[]
-
-# %% ../nbs/w2b_averaged_targets.ipynb #t010
-@patch
-def before_fit(self:AveragedTargets):
-    if hasattr(self.learn, 'two_views'): return
-    raise UserValueError("AveragedTargets asks TwoViews for more views, and there is none "
-        "in this learner: add TwoViews(view1, view2), "
-        "or use byol_learner(..., extra_views=2).")

@@ -25,14 +25,12 @@ def write_atomically(
     path:str|Path, # File to write or replace
     write:Callable, # Called with the path of a file beside it
 ):
-    """Write a file aside and rename it:
-    whoever looks finds the old one or the new one, never half of one"""
+    "Write a file aside and rename it: whoever looks finds the old one or the new one, never half of one"
     path = Path(path)
     aside = path.with_name(path.name+'.part')
     try:
         write(aside)
-        # it must be on the disk before it takes the other's place
-        with aside.open('rb+') as f: os.fsync(f.fileno())
+        with aside.open('rb+') as f: os.fsync(f.fileno()) # it must be on the disk before it takes the other's place
         os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -40,7 +38,7 @@ def write_atomically(
 
 # %% ../nbs/w3_saving.ipynb #c653e542
 def encoder_files(
-    path:str|Path, # Stem, either file, or a folder in which the stem is `encoder`
+    path:str|Path, # Stem, either of the two files, or a folder in which the stem is `encoder`
 )->tuple: # `.safetensors` and `.json`
     "The two files of a saved encoder"
     path = Path(path)
@@ -51,23 +49,19 @@ def encoder_files(
 # %% ../nbs/w3_saving.ipynb #cb35584d
 def versions()->dict: # Package to version
     "What this program runs on"
-    return dict(python=platform.python_version(), **{o:version(o)
-        for o in 'byol_fastai fastai torch torchvision timm albumentations'.split()})
+    return dict(python=platform.python_version(), **{o:version(o) for o in 'byol_fastai fastai torch torchvision timm albumentations'.split()})
 
 def device_name()->str:
     "The computer in a few words"
-    return (torch.cuda.get_device_name() if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads")
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 # %% ../nbs/w3_saving.ipynb #c748ed86
 def _card(encoder, arch, size, mean, std, info):
-    """What must be known to build and to use `encoder`;
-    `recipe` is what `create_encoder` is called with"""
+    "What must be known to build and to use `encoder`; `recipe` is what `create_encoder` is called with"
     small = isinstance(getattr(encoder, 'maxpool', None), nn.Identity)
     recipe = getattr(encoder, 'recipe', {})
     recipe = {k:v for k,v in recipe.items() if recipe.get('arch')==arch}
-    return dict(arch=arch, small=small, size=size, mean=list(mean), std=list(std),
-        n_features=encoder.n_features, recipe=recipe, versions=versions(), **info)
+    return dict(arch=arch, small=small, size=size, mean=list(mean), std=list(std), n_features=encoder.n_features, recipe=recipe, versions=versions(), **info)
 
 # %% ../nbs/w3_saving.ipynb #cc39b5f9
 def save_encoder(
@@ -77,14 +71,13 @@ def save_encoder(
     size:int|tuple, # Side of the images it was trained on, or height and width, pixels
     mean:tuple=MEAN, # Normalisation of its input, per channel
     std:tuple=STD, # Normalisation of its input, per channel
-    half:bool=False, # Weights in 16 bits: half the size, features alike to three digits
+    half:bool=False, # Keep the weights in 16 bits: half the size, features that agree to about three digits
     **info # How it was trained, and whatever else shall be known of it; written as JSON
 )->Path: # `path.safetensors`
     "Weights as safetensors, and beside them a card with everything needed to use them"
     weights,card = encoder_files(path)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    state = {k:(v.half() if half and v.ndim>1 else v).detach().cpu().contiguous()
-        for k,v in encoder.state_dict().items()}
+    state = {k:(v.half() if half and v.ndim>1 else v).detach().cpu().contiguous() for k,v in encoder.state_dict().items()}
     about = json.dumps(_card(encoder, arch, size, mean, std, info), indent=2)
     write_atomically(weights, lambda f: f.write_bytes(tensor_bytes(state)))
     write_atomically(card, lambda f: f.write_text(about))
@@ -95,28 +88,23 @@ def _built(info):
     "The architecture that a card names, with random weights"
     recipe = info.get('recipe') or dict(arch=info['arch'], small=info['small'])
     try: return create_encoder(**recipe)
-    except UserError as e: raise UserValueError(f"{info['arch']!r} is "
-        "not an architecture that create_encoder can build: if it is one of your own, "
+    except UserError as e: raise UserValueError(f"{info['arch']!r} is not an architecture that create_encoder can build: if it is one of your own, "
         "give a module of it to be filled, as in load_encoder(path, MyNetwork()).") from e
 
 # %% ../nbs/w3_saving.ipynb #cac44a4f
 def _read_card(weights, card):
     "The content of both files, or a sentence about what is wrong with them"
     for f in (weights, card):
-        if not f.is_file(): raise UserFileNotFoundError(f"There is no {f}: "
-            f"an encoder is two files, {weights.name} and {card.name}, side by side.")
-    if card.stat().st_size>2**24: raise UserValueError(f"{card} is larger than 16 MB: "
-        "it cannot be the card of an encoder.")
+        if not f.is_file(): raise UserFileNotFoundError(f"There is no {f}: an encoder is two files, {weights.name} and {card.name}, side by side.")
+    if card.stat().st_size>2**24: raise UserValueError(f"{card} is larger than 16 MB: it cannot be the card of an encoder.")
     try: return json.loads(card.read_text()),parse_tensors(weights.read_bytes())
     except Exception as e: # of JSON, of Unicode, of safetensors
-        raise UserValueError(f"{weights} and {card.name} cannot "
-            f"be read as an encoder ({type(e).__name__}: {str(e).splitlines()[0]}).") from e
+        raise UserValueError(f"{weights} and {card.name} cannot be read as an encoder ({type(e).__name__}: {str(e).splitlines()[0]}).") from e
 
 # %% ../nbs/w3_saving.ipynb #cs010002
 def shipped_encoders()->list: # Names for `load_encoder`
     "The encoders that come with the package"
-    return sorted(o.name.removesuffix('.json') for o in WEIGHTS.iterdir()
-        if o.name.endswith('.json')) if WEIGHTS.is_dir() else []
+    return sorted(o.name.removesuffix('.json') for o in WEIGHTS.iterdir() if o.name.endswith('.json')) if WEIGHTS.is_dir() else []
 
 # %% ../nbs/w3_saving.ipynb #cs010004
 def _found(path):
@@ -125,14 +113,12 @@ def _found(path):
     if any(o.is_file() for o in theirs): return theirs
     if str(path) in shipped: return encoder_files(WEIGHTS/str(path))
     if len(Path(path).parts)>1 or Path(path).exists(): return theirs
-    raise UserFileNotFoundError(f"There is no {theirs[0]}, and {str(path)!r} is none of "
-        f"the encoders that come with byol_fastai: {', '.join(shipped) or 'none so far'}.")
+    raise UserFileNotFoundError(f"There is no {theirs[0]}, and {str(path)!r} is none of the encoders that come with byol_fastai: {', '.join(shipped) or 'none so far'}.")
 
 # %% ../nbs/w3_saving.ipynb #c8c01d54
 def load_encoder(
-    # As given to `save_encoder`, a run folder, or, if it is none, one of `shipped_encoders`
-    path:str|Path,
-    encoder:nn.Module|None=None, # To fill, where `create_encoder` does not know its kind
+    path:str|Path, # As given to `save_encoder`, a run folder, or one of `shipped_encoders`; what lies on your disk goes before a name
+    encoder:nn.Module|None=None, # A module to fill, for an architecture that `create_encoder` does not know
 )->nn.Module: # In eval mode, with the content of the card in `.info`
     "An encoder saved by `save_encoder`; no pickled code is run"
     weights,card = _found(path)
@@ -142,8 +128,7 @@ def load_encoder(
         encoder.load_state_dict(state)
     except UserError: raise
     except Exception as e: # a card without the keys, or weights of another network
-        raise UserValueError(f"{weights} and {card.name} cannot "
-            f"be read as an encoder ({type(e).__name__}: {str(e).splitlines()[0]}).") from e
+        raise UserValueError(f"{weights} and {card.name} cannot be read as an encoder ({type(e).__name__}: {str(e).splitlines()[0]}).") from e
     encoder.info = info
     return encoder.eval()
 
@@ -151,8 +136,7 @@ def load_encoder(
 def plain(
     o, # Dicts, lists and tuples of anything, in any depth
 ): # The same, with Python's numbers
-    """`o` with numpy's numbers turned into Python's,
-    so that it is stored as values and not as code"""
+    "`o` with numpy's numbers turned into Python's, so that it is stored as values and not as code"
     if isinstance(o, dict): return {k:plain(v) for k,v in o.items()}
     if isinstance(o, (list, tuple)): return type(o)(plain(v) for v in o)
     return o.item() if isinstance(o, np.generic) else o
@@ -162,10 +146,8 @@ _ACCELERATORS = 'cuda','xpu','mps'
 
 def _device_states():
     "Where the generators of all devices stand, a list for each kind that is there"
-    here = {o:getattr(torch, o) for o in _ACCELERATORS if hasattr(torch, o)
-        and (torch.backends.mps if o=='mps' else getattr(torch, o)).is_available()}
-    return {k:[m.get_rng_state()] if k=='mps' else m.get_rng_state_all()
-        for k,m in here.items()}
+    here = {o:getattr(torch, o) for o in _ACCELERATORS if hasattr(torch, o) and (torch.backends.mps if o=='mps' else getattr(torch, o)).is_available()}
+    return {k:[m.get_rng_state()] if k=='mps' else m.get_rng_state_all() for k,m in here.items()}
 
 def _set_device_states(states):
     "Put them back, where there are as many devices as there were"
@@ -177,13 +159,11 @@ def _set_device_states(states):
 
 # %% ../nbs/w3_saving.ipynb #c70bb21f
 def random_state(
-    # Training loader of fastai: it draws the order of batches from a generator of its own
-    dl,
+    dl, # Training loader of fastai: it draws the order of its batches from a generator of its own
 )->dict:
     "Where every source of random numbers stands"
     kind,keys,*rest = np.random.get_state()
-    return dict(python=random.getstate(), numpy=[kind, keys.tolist(), *rest],
-        torch=torch.get_rng_state(), loader=dl.rng.getstate(), devices=_device_states())
+    return dict(python=random.getstate(), numpy=[kind, keys.tolist(), *rest], torch=torch.get_rng_state(), loader=dl.rng.getstate(), devices=_device_states())
 
 def set_random_state(
     state:dict, # As from `random_state`
@@ -203,14 +183,11 @@ def snapshot(
     seconds:float, # That the fit has taken
 )->dict: # Tensors and plain values only
     "All that the rest of the fit depends on"
-    smooth,guard,model = (learn.recorder.smooth_loss,
-        getattr(learn, 'collapse_guard', None),unwrap(learn.model))
-    return dict(version=1, epoch=learn.epoch+1, step=learn.train_iter, seconds=seconds,
-        history=history, model=model.state_dict(), opt=plain(learn.opt.state_dict()),
-        k=learn.ema_target.k, low=guard.low if guard else 0,
-        scaler=learn.scaler.state_dict() if hasattr(learn, 'scaler') else None,
-        smooth_loss=(smooth.count, smooth.val), random=random_state(learn.dls.train),
-        images=getattr(vars(learn.dls).get('source'), 'fingerprint', None))
+    smooth,guard,model = learn.recorder.smooth_loss,getattr(learn, 'collapse_guard', None),unwrap(learn.model)
+    return dict(version=1, epoch=learn.epoch+1, step=learn.train_iter, seconds=seconds, history=history,
+        model=model.state_dict(), opt=plain(learn.opt.state_dict()), k=learn.ema_target.k, low=guard.low if guard else 0,
+        scaler=learn.scaler.state_dict() if hasattr(learn, 'scaler') else None, smooth_loss=(smooth.count, smooth.val),
+        random=random_state(learn.dls.train), images=getattr(vars(learn.dls).get('source'), 'fingerprint', None))
 
 # %% ../nbs/w3_saving.ipynb #c71645ed
 def restore(
@@ -219,79 +196,52 @@ def restore(
 ):
     "Put networks, optimizer and counters back to where `snapshot` saw them"
     unwrap(learn.model).load_state_dict(state['model'])
-    # it keeps the tensors it is given, and would train in `state`
-    learn.opt.load_state_dict(deepcopy(state['opt']))
+    learn.opt.load_state_dict(deepcopy(state['opt'])) # it keeps the tensors it is given, and would train in `state`
     learn.train_iter,learn.ema_target.k = state['step'],state['k']
     if hasattr(learn, 'collapse_guard'): learn.collapse_guard.low = state['low']
-    if state['scaler'] and hasattr(learn, 'scaler'):
-        learn.scaler.load_state_dict(state['scaler'])
+    if state['scaler'] and hasattr(learn, 'scaler'): learn.scaler.load_state_dict(state['scaler'])
 
 def restore_random(learn:Learner, state:dict):
-    """Put the random numbers of `learn`, and the running mean of its loss,
-    back to where `snapshot` saw them: `state` is what it returned"""
+    "Put the random numbers of `learn`, and the running mean of its loss, back to where `snapshot` saw them: `state` is what it returned"
     smooth = learn.recorder.smooth_loss
     smooth.count,smooth.val = state['smooth_loss']
     set_random_state(state['random'], learn.dls.train)
 
-# %% ../nbs/w3_saving.ipynb #c5038e5ca
-# of a checkpoint
-PARTS = ('version epoch step seconds history model '
-    'opt k low scaler smooth_loss random images'.split())
-
 # %% ../nbs/w3_saving.ipynb #c5038e5c
+PARTS = 'version epoch step seconds history model opt k low scaler smooth_loss random images'.split() # of a checkpoint
+
 def read_checkpoint(
     path:str|Path, # File written by `Checkpoint`
 )->dict: # To be given to its `resume`
     "The last checkpoint; it may hold tensors and plain values only, never code"
-    if not Path(path).is_file():
-        raise UserFileNotFoundError(f"There is no checkpoint {path}.")
-    again = ("delete it to start its run again from the beginning, "
-        f"or begin another run with --from {Path(path).parent}")
+    if not Path(path).is_file(): raise UserFileNotFoundError(f"There is no checkpoint {path}.")
+    again = f"delete it to start its run again from the beginning, or begin another run with --from {Path(path).parent}"
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
         missing = [o for o in PARTS if o not in state]
-        if len(missing)<=3 and 'model' in state and 'epoch' in state and missing:
-            raise UserValueError(f"The checkpoint {path} is of another "
-                f"version of byol_fastai (it has no {', '.join(missing)}): {again}.")
+        if len(missing)<=3 and 'model' in state and 'epoch' in state and missing: raise UserValueError(f"The checkpoint {path} is of another version of byol_fastai (it has no {', '.join(missing)}): {again}.")
         return {k:state[k] for k in PARTS}
     except UserError: raise
     except Exception as e: # of pickle, of zip, or what is not a dictionary
-        raise UserValueError(f"The checkpoint {path} "
-            f"is damaged or not a checkpoint at all; {again}.") from e
+        raise UserValueError(f"The checkpoint {path} is damaged or not a checkpoint at all; {again}.") from e
 
-# %% ../nbs/w3_saving.ipynb #ca04180aa
+# %% ../nbs/w3_saving.ipynb #ca04180a
 class Checkpoint(Callback):
-    """After every epoch, write to `path` all that is needed to go on from there;
-    go on from `resume`, which `Checkpoint.read` returned"""
-    # after the recorder has its row, and after fastai has skipped the epochs already done
-    order = 75
-    read = staticmethod(read_checkpoint)
+    "After every epoch, write to `path` all that is needed to go on from there; go on from `resume`, which `Checkpoint.read` returned"
+    order,read = 75,staticmethod(read_checkpoint) # after the recorder has its row, and after fastai has skipped the epochs already done
     def __init__(self, path:str|Path, resume:dict|None=None): store_attr()
     def before_fit(self):
         r = self.resume
-        self.began = time.perf_counter()-(r['seconds'] if r else 0)
-        self.history = list(r['history']) if r else []
+        self.began,self.history = time.perf_counter()-(r['seconds'] if r else 0),list(r['history']) if r else []
         try: r and restore(self.learn, r)
-        except (RuntimeError, ValueError, KeyError) as e:
-            raise UserValueError(f"The checkpoint {self.path} belongs to another network "
-                "or optimizer than this run's.") from e
+        except (RuntimeError, ValueError, KeyError) as e: raise UserValueError(f"The checkpoint {self.path} belongs to another network or optimizer than this run's.") from e
     def before_epoch(self):
-        if self.resume and self.epoch==self.resume['epoch']:
-            restore_random(self.learn, self.resume)
-
-# %% ../nbs/w3_saving.ipynb #ca04180a
-@patch
-def after_epoch(self:Checkpoint):
-    if self.resume and self.epoch<self.resume['epoch']: return
-    # how long is left is no history
-    row = {k:v for k,v in zip(self.recorder.metric_names, self.recorder.log) if k!='left'}
-    row = plain({**row, 'tau': last(self.ema_target.taus), 'lr': last(self.recorder.lrs)})
-    # JSON knows no nan
-    self.history.append({k:None if isinstance(v, float) and math.isnan(v) else v
-        for k,v in row.items()})
-    if rank_distrib()==0: write_atomically(self.path, self.write)
-
-@patch
-def write(self:Checkpoint, path):
-    state = snapshot(self.learn, self.history, time.perf_counter()-self.began)
-    with path.open('wb') as f: torch.save(state, f)
+        if self.resume and self.epoch==self.resume['epoch']: restore_random(self.learn, self.resume)
+    def after_epoch(self):
+        if self.resume and self.epoch<self.resume['epoch']: return
+        row = {k:v for k,v in zip(self.recorder.metric_names, self.recorder.log) if k!='left'} # how long is left is no history
+        row = plain({**row, 'tau': last(self.ema_target.taus), 'lr': last(self.recorder.lrs)})
+        self.history.append({k:None if isinstance(v, float) and math.isnan(v) else v for k,v in row.items()}) # JSON knows no nan
+        if rank_distrib()==0: write_atomically(self.path, self.write)
+    def write(self, path):
+        with path.open('wb') as f: torch.save(snapshot(self.learn, self.history, time.perf_counter()-self.began), f)
