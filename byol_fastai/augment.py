@@ -24,8 +24,7 @@ def _per_image(p): return p.view(-1, 1, 1, 1)
 @lru_cache(8)
 def _luma(device, dtype):
     "How bright red, green and blue look [1,3]"
-    # fastai's `tensor` knows no float64
-    return torch.tensor([[.2989, .587, .114]], device=device, dtype=dtype)
+    return torch.tensor([[.2989, .587, .114]], device=device, dtype=dtype) # fastai's `tensor` knows no float64
 
 def to_gray(
     x:Tensor, # Images [B,C,H,W] of one or three channels
@@ -49,13 +48,11 @@ def adjust_brightness(x:Tensor, f:Tensor)->Tensor:
     return blend(x, x.new_zeros(1), f)
 
 def adjust_contrast(x:Tensor, f:Tensor)->Tensor:
-    """Images `x` [B,3,H,W] with less (f<1) or more (f>1) contrast,
-    by a factor `f` [B] for each"""
+    "Images `x` [B,3,H,W] with less (f<1) or more (f>1) contrast, by a factor `f` [B] for each"
     return blend(x, to_gray(x).mean((2,3), keepdim=True), f)
 
 def adjust_saturation(x:Tensor, f:Tensor)->Tensor:
-    """Images `x` [B,3,H,W] with paler (f<1) or stronger (f>1) colours,
-    by a factor `f` [B] for each"""
+    "Images `x` [B,3,H,W] with paler (f<1) or stronger (f>1) colours, by a factor `f` [B] for each"
     return blend(x, to_gray(x), f)
 
 # %% ../nbs/w2_batch_views.ipynb #c024
@@ -71,29 +68,25 @@ def _hue_chroma_value(x):
     top = _over(g, r)                                     # 1 where red is not the largest
     value,mid = torch.maximum(r, g), torch.minimum(r, g)
     chroma = (value - torch.minimum(mid, b)).clamp_(min=1e-9)
-    # 0, 1 around red, 1/3 around green, -2/3 around blue
-    sector = torch.add(below, top, alpha=1/3).addcmul_(below, top, value=-2)
+    sector = torch.add(below, top, alpha=1/3).addcmul_(below, top, value=-2)   # 0, 1 around red, 1/3 around green, -2/3 around blue
     return sector.addcdiv_(mid.sub_(b), chroma, value=-1/6).abs_(), chroma, value
 
 # %% ../nbs/w2_batch_views.ipynb #c027
 @lru_cache(8)
 def _wheel(device, dtype):
-    """For red, green and blue [3,1,1]: a place on the circle,
-    the distance from there at which there is no dip, and how fast it then grows"""
-    return [torch.tensor(o, device=device, dtype=dtype).view(3, 1, 1)
-        for o in ((1/2, 1/3, 2/3), (1/3, 1/6, 1/6), (-6, 6, 6))]
+    "For red, green and blue [3,1,1]: a place on the circle, the distance from there at which there is no dip, and how fast it then grows"
+    return [torch.tensor(o, device=device, dtype=dtype).view(3, 1, 1) for o in ((1/2, 1/3, 2/3), (1/3, 1/6, 1/6), (-6, 6, 6))]
 
 def adjust_hue(
     x:Tensor, # Images [B,C,H,W] in [0,1], of one or three channels
-    shift:Tensor, # Of each image [B], in turns of the circle: 0.5 gives opposite colours
+    shift:Tensor, # A shift for each image [B], in turns of the circle: 0.5 gives the opposite colours
 )->Tensor: # [B,C,H,W] in [0,1]
     "Images with their hues turned round the HSV circle; a single channel has none"
     if x.shape[1]==1: return x
     hue,chroma,value = _hue_chroma_value(x)
     place,level,speed = _wheel(x.device, x.dtype)
     hue.add_((1+shift).view(-1, 1, 1)).frac_()            # the 1 keeps it positive
-    # 0 at the full value, 1 at the lowest
-    dip = (hue.unsqueeze(1)-place).abs_().clamp_(1/6, 1/3).sub_(level).mul_(speed)
+    dip = (hue.unsqueeze(1)-place).abs_().clamp_(1/6, 1/3).sub_(level).mul_(speed)   # 0 at the full value, 1 at the lowest
     return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), dip, value=-1, out=dip)
 
 # %% ../nbs/w2_batch_views.ipynb #c032
@@ -105,12 +98,10 @@ def solarize(
 
 # %% ../nbs/w2_batch_views.ipynb #c035
 def _bicubic(u):
-    """Keys' curve (a = -1/2) at `u` = 2 - distance, for distances up to 2 pixels;
-    zero beyond. Overwrites `u`"""
+    "Keys' curve (a = -1/2) at `u` = 2 - distance, for distances up to 2 pixels; zero beyond. Overwrites `u`"
     u = u.clamp_(min=0)
     q = u-1
-    # the outer part, carried on inwards
-    w = (.5*u).mul_(u).mul_(q)
+    w = (.5*u).mul_(u).mul_(q)                            # the outer part, carried on inwards
     q.clamp_(min=0)
     return w.add_((1-2*q).mul_(q).mul_(q))                # what the inner part adds to it
 
@@ -122,12 +113,10 @@ def resize_matrix(
     n_out:int, # Pixels of the output
     flip:Tensor|None=None, # Reverse the output? bool [B]
 )->Tensor: # [B,n_out,n_in], every row sums to 1
-    """For each image,
-    the bicubic weights with which output pixel j (row) looks at input pixel i (column)"""
+    "For each image, the bicubic weights with which output pixel j (row) looks at input pixel i (column)"
     pixel = torch.arange(n_in, device=start.device)
     start,length = start.view(-1, 1, 1),length.view(-1, 1, 1)
-    # input pixels for one output pixel
-    step = length/n_out
+    step = length/n_out                                   # input pixels for one output pixel
     centre = start-.5 + (torch.arange(n_out, device=start.device).view(1, -1, 1)+.5)*step
     if flip is not None: centre = torch.where(flip.view(-1, 1, 1), centre.flip(1), centre)
     w = _bicubic((pixel-centre).abs_().div_(-step.clamp(min=1)).add_(2))
@@ -142,11 +131,9 @@ def resize_table(
     device, # Where the table shall lie
     dtype, # Of its numbers
 )->Tensor: # [2T,n_out,n_in] with T = n_in*(n_in+1)/2
-    """All that `resize_matrix` can return: for a box from pixel i
-    to pixel j at place j*(j+1)/2+i, and flipped T places further on"""
+    "All that `resize_matrix` can return: for a box from pixel i to pixel j at place j*(j+1)/2+i, and flipped T places further on"
     last,first = torch.tril_indices(n_in, n_in, device=device).to(dtype)
-    return torch.cat([resize_matrix(first, last-first+1, n_in,
-        n_out, torch.full_like(first, flip, dtype=torch.bool)) for flip in (False, True)])
+    return torch.cat([resize_matrix(first, last-first+1, n_in, n_out, torch.full_like(first, flip, dtype=torch.bool)) for flip in (False, True)])
 
 # %% ../nbs/w2_batch_views.ipynb #c045
 def fits_table(
@@ -169,8 +156,7 @@ def resize_matrices(
     last = start+length-1
     place = last*(last+1)/2 + start
     if flip is not None: place = place + flip*(n_in*(n_in+1)//2)
-    return resize_table(n_in, n_out, start.device, start.dtype).index_select(
-        0, place.long())
+    return resize_table(n_in, n_out, start.device, start.dtype).index_select(0, place.long())
 
 # %% ../nbs/w2_batch_views.ipynb #c049
 def separable(
@@ -200,15 +186,12 @@ def crop_resize(
 
 # %% ../nbs/w2_batch_views.ipynb #c055
 def crop_each(x, top, left, height, width, size, flip=None):
-    """What `crop_resize` returns for `x`, `top`, `left`, `height`, `width`, `size`,
-    `flip`, image by image: work in proportion to the box, and not to the image"""
-    size,flip = ((size, size) if isinstance(size, int)
-        else tuple(size),torch.zeros_like(top) if flip is None else flip)
+    "What `crop_resize` returns for `x`, `top`, `left`, `height`, `width`, `size`, `flip`, image by image: work in proportion to the box, and not to the image"
+    size,flip = (size, size) if isinstance(size, int) else tuple(size),torch.zeros_like(top) if flip is None else flip
     out = x.new_empty(*x.shape[:2], *size)
     boxes = torch.stack([top, left, height, width, flip.to(top)], 1).long().tolist()
     for o,im,(t,l,h,w,mirror) in zip(out, x, boxes):
-        v = F.interpolate(im[None, :, t:t+h, l:l+w],
-            size, mode='bicubic', antialias=True)[0]
+        v = F.interpolate(im[None, :, t:t+h, l:l+w], size, mode='bicubic', antialias=True)[0]
         o.copy_(v.flip(-1) if mirror else v)
     return out.clamp_(0, 1)
 
@@ -219,17 +202,13 @@ def blur_matrix(
     taps:int, # Of the kernel, odd
 )->Tensor: # [B,n,n]
     "Gaussian blur along one side, with the border as a mirror"
-    if taps//2>=n: raise ValueError(f"A kernel of {taps} "
-        f"taps reaches over both borders of {n} pixels: give at most {2*n-1}.")
+    if taps//2>=n: raise ValueError(f"A kernel of {taps} taps reaches over both borders of {n} pixels: give at most {2*n-1}.")
     offset = torch.arange(taps, device=sigma.device) - taps//2
     k = torch.exp(-.5*(offset/sigma.view(-1, 1))**2)
     k /= k.sum(-1, keepdim=True)
-    # the mirror at 0
-    pixel = (torch.arange(n, device=sigma.device).view(-1, 1) + offset).abs()
-    # and the one at n-1
-    pixel = (n-1) - ((n-1)-pixel).abs()
-    return k.new_zeros(len(sigma), n, n).scatter_add_(2,
-        pixel.expand(len(sigma), -1, -1), k.unsqueeze(1).expand(-1, n, -1))
+    pixel = (torch.arange(n, device=sigma.device).view(-1, 1) + offset).abs()   # the mirror at 0
+    pixel = (n-1) - ((n-1)-pixel).abs()                                         # and the one at n-1
+    return k.new_zeros(len(sigma), n, n).scatter_add_(2, pixel.expand(len(sigma), -1, -1), k.unsqueeze(1).expand(-1, n, -1))
 
 # %% ../nbs/w2_batch_views.ipynb #c061
 def gaussian_blur(
@@ -238,8 +217,7 @@ def gaussian_blur(
     taps:int, # Of the kernel, odd
 )->Tensor: # [B,3,H,W]
     "Gaussian blur, with a strength for each image"
-    return separable(x, blur_matrix(sigma, x.shape[-2], taps),
-        blur_matrix(sigma, x.shape[-1], taps))
+    return separable(x, blur_matrix(sigma, x.shape[-2], taps), blur_matrix(sigma, x.shape[-1], taps))
 
 # %% ../nbs/w2_batch_views.ipynb #c064
 def largest_box(
@@ -250,15 +228,6 @@ def largest_box(
     "The last resort: the largest box of an allowed ratio"
     r = (w/h).clamp(*ratio)
     return torch.minimum(h, (w/r).round_()),torch.minimum(w, (h*r).round_())
-
-# %% ../nbs/w2_batch_views.ipynb #c067a
-def _first_that_fits(bh, bw, h, w, ratio):
-    """Of several boxes for each image the first that fits, else the largest;
-    and which were found"""
-    bh,bw = (torch.cat([o, last[None]])
-        for o,last in zip((bh, bw), largest_box(h, w, ratio)))
-    first = ((bw>0) & (bw<=w) & (bh>0) & (bh<=h)).float().argmax(0, keepdim=True)
-    return *(o.gather(0, first)[0] for o in (bh, bw)),first[0]<len(bh)-1
 
 # %% ../nbs/w2_batch_views.ipynb #c067
 def draw_boxes(
@@ -271,14 +240,14 @@ def draw_boxes(
 )->Tensor: # top, left, height, width: [4,n], whole numbers as floats
     "Crop boxes as torchvision's `RandomResizedCrop` draws them, one for each image"
     (s0,s1),(r0,r1) = policy.scale,policy.ratio
-    h,w = (o.to(device, torch.float32) if isinstance(o, Tensor)
-        else torch.full((n,), o, dtype=torch.float32, device=device) for o in (h, w))
+    h,w = (o.to(device, torch.float32) if isinstance(o, Tensor) else torch.full((n,), o, dtype=torch.float32, device=device) for o in (h, w))
     u = torch.rand(2, tries, n, device=device)
     area,ratio = h*w*(s0 + (s1-s0)*u[0]), r0*(r1/r0)**u[1]
     bh,bw = (area/ratio).sqrt_().round_(), (area*ratio).sqrt_().round_()
-    bh,bw,found = _first_that_fits(bh, bw, h, w, policy.ratio)
-    # the last resort lies in the middle
-    uy,ux = torch.where(found, torch.rand(2, n, device=device), .4999)
+    bh,bw = (torch.cat([o, last[None]]) for o,last in zip((bh, bw), largest_box(h, w, policy.ratio)))
+    first = ((bw>0) & (bw<=w) & (bh>0) & (bh<=h)).float().argmax(0, keepdim=True)
+    bh,bw = (o.gather(0, first)[0] for o in (bh, bw))
+    uy,ux = torch.where(first[0]<tries, torch.rand(2, n, device=device), .4999)   # the last resort lies in the middle
     return torch.stack([(uy*(h-bh+1)).floor_(), (ux*(w-bw+1)).floor_(), bh, bw])
 
 # %% ../nbs/w2_batch_views.ipynb #c074
@@ -292,12 +261,10 @@ def draw_parameters(
     "The parameters of `n` views"
     p,u = policy,torch.rand(13, n, device=device)
     lo,hi = p.blur_sigma
-    factor = [1 + s*(2*o-1)
-        for s,o in zip((p.brightness, p.contrast, p.saturation), u[1:4])]
+    factor = [1 + s*(2*o-1) for s,o in zip((p.brightness, p.contrast, p.saturation), u[1:4])]
     return dict(box=draw_boxes(p, n, h, w, device), flip=u[4]<p.flip_p,
-        jitter=u[0]<p.jitter_p, factor=torch.stack(factor),
-        hue=p.hue*(2*u[5]-1), order=u[6:9].argsort(0), gray=u[9]<p.gray_p,
-        blur=u[10]<p.blur_p, sigma=lo + (hi-lo)*u[11], solarize=u[12]<p.solarize_p)
+        jitter=u[0]<p.jitter_p, factor=torch.stack(factor), hue=p.hue*(2*u[5]-1), order=u[6:9].argsort(0),
+        gray=u[9]<p.gray_p, blur=u[10]<p.blur_p, sigma=lo + (hi-lo)*u[11], solarize=u[12]<p.solarize_p)
 
 # %% ../nbs/w2_batch_views.ipynb #c077
 def colour_jitter(
@@ -309,8 +276,7 @@ def colour_jitter(
 )->Tensor: # [B,C,H,W] in [0,1]
     "Colour jitter, in an order of its own for each image"
     f = factor.gather(0, order)
-    f,contrast,saturation = (o.view(3, -1, 1, 1, 1)
-        for o in (f, (order==1)*(1-f), (order==2)*(1-f)))
+    f,contrast,saturation = (o.view(3, -1, 1, 1, 1) for o in (f, (order==1)*(1-f), (order==2)*(1-f)))
     for k in range(4):
         if k==hue_at: x = adjust_hue(x, hue)
         if k==3: return x
@@ -330,24 +296,20 @@ def where_on(
     if x.device.type!='cpu': return torch.where(_per_image(on), f(x.clone(), *params), x)
     i = on.nonzero().squeeze(1)
     if len(i)==0: return x
-    return x.index_copy_(0,
-        i, f(x.index_select(0, i), *[p.index_select(-1, i) for p in params]))
+    return x.index_copy_(0, i, f(x.index_select(0, i), *[p.index_select(-1, i) for p in params]))
 
 # %% ../nbs/w2_batch_views.ipynb #c084
 def _check_channels(policy, c):
     "A sentence where `policy` is for another number of channels than `c`"
     colour = [k for k in ('jitter_p', 'gray_p') if getattr(policy, k)>0]
     if c not in (1, 3) and colour:
-        raise UserValueError("Jitter and grey know images of 1 and 3 channels, but these "
-            f"have {c}: set {' and '.join(f'{k}=0' for k in colour)} in both policies.")
+        raise UserValueError(f"Jitter and grey know images of 1 and 3 channels, but these have {c}: set {' and '.join(f'{k}=0' for k in colour)} in both policies.")
     channel_stats(policy.mean, policy.std, c)
 
 @lru_cache(32)
 def _scale_shift(mean, std, c, device):
-    """Normalisation as a factor and a number to subtract, each [c,1,1]:
-    copied to the device once, then they stay there"""
-    mean,std = (torch.tensor(o, device=device).view(-1, 1, 1)
-        for o in channel_stats(mean, std, c))
+    "Normalisation as a factor and a number to subtract, each [c,1,1]: copied to the device once, then they stay there"
+    mean,std = (torch.tensor(o, device=device).view(-1, 1, 1) for o in channel_stats(mean, std, c))
     return 1/std,mean/std
 
 def _in_unit(x):
@@ -366,11 +328,9 @@ def make_views(
     "The views of `x` that the parameters `d` describe"
     p = policy
     x = crop(x, *d['box'], p.hw, d['flip'])
-    if p.jitter_p: x = where_on(d['jitter'], x, partial(colour_jitter, hue_at=hue_at),
-        d['factor'], d['hue'], d['order'])
+    if p.jitter_p: x = where_on(d['jitter'], x, partial(colour_jitter, hue_at=hue_at), d['factor'], d['hue'], d['order'])
     if p.gray_p: x = where_on(d['gray'], x, lambda x: to_gray(x).expand_as(x))
-    if p.blur_p:
-        x = where_on(d['blur'], x, partial(gaussian_blur, taps=p.blur_taps), d['sigma'])
+    if p.blur_p: x = where_on(d['blur'], x, partial(gaussian_blur, taps=p.blur_taps), d['sigma'])
     if p.solarize_p: x = where_on(d['solarize'], x, solarize)
     scale,shift = _scale_shift(p.mean, p.std, x.shape[1], x.device)
     return torch.mul(x, scale, out=out).sub_(shift)
@@ -380,27 +340,25 @@ def plan_batch(
     x:Tensor, # Images [B,C,H,W]
     policy:ViewPolicy, # Of the views
     bite:int, # Pixels worked on together on a CPU
-)->tuple: # Sizes if padded, number to work on together, `crop_resize` or `crop_each`
-    """How the views of a batch are made fastest,
-    or a sentence about what is wrong with the batch"""
+)->tuple: # Sizes of the images if they are padded, how many images to work on together, `crop_resize` or `crop_each`
+    "How the views of a batch are made fastest, or a sentence about what is wrong with the batch"
     check_batch(x)
     _check_channels(policy, x.shape[1])
     sizes,n = batch_sizes(x),-(-len(x)//2)
     if x.device.type!='cpu': return sizes,n,crop_resize
     n = max(1, min(n, bite//math.prod(policy.hw)))
     check_unit(x, n)
-    # padded batches come in ever other shapes
-    by_table = sizes is None and all(map(fits_table, x.shape[-2:], policy.hw))
+    by_table = sizes is None and all(map(fits_table, x.shape[-2:], policy.hw))   # padded batches come in ever other shapes
     return sizes,n,crop_resize if by_table else crop_each
 
 # %% ../nbs/w2_batch_views.ipynb #c092
 class BatchView:
-    "Views of a whole batch at once, on its device; each image draws its own by `policy`"
+    "Views of a whole batch at once, on its own device; each image draws its own parameters from `policy`"
     bite = 2**17 # Pixels worked on together on a CPU: what fits its cache
     def __init__(self, policy:ViewPolicy): self.policy = policy
     @torch.no_grad()
     def __call__(self, x:Tensor)->Tensor:
-        "[B,C,H,W] in [0,1] or bytes, `x.sizes` if padded -> views [B,C,h,w], normalised"
+        "Images [B,C,H,W], floats in [0,1] or bytes, padded ones with `x.sizes` -> views [B,C,height,width], normalised"
         p = self.policy
         sizes,bite,crop = plan_batch(x, p, self.bite)
         n,c,h,w = x.shape
@@ -409,14 +367,13 @@ class BatchView:
         turn,views = int(torch.randint(4, ())),torch.empty(n, c, *p.hw, device=x.device)
         for i in range(0, n, bite):
             part = {k:v[...,i:i+bite] for k,v in d.items()}
-            make_views(p, _in_unit(x[i:i+bite]), part,
-                (turn+i//bite)%4, crop, views[i:i+bite])
+            make_views(p, _in_unit(x[i:i+bite]), part, (turn+i//bite)%4, crop, views[i:i+bite])
         return views
     def check(self, x): check_unit(x); _check_channels(self.policy, x.shape[1])
 
 # %% ../nbs/w2_batch_views.ipynb #c093
 def as_view(
-    view, # `ViewPolicy`, view of a batch, or a transform of albumentations or torchvision
+    view, # A `ViewPolicy`, a view of a batch, or a transform of albumentations or torchvision
 )->Callable: # A view of a batch
     "What `view` means where a view is asked for"
     return BatchView(view) if isinstance(view, ViewPolicy) else per_image(view)

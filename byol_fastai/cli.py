@@ -19,48 +19,32 @@ from fastcore.docments import docments
 from .errors import *
 from .config import *
 
-# %% ../nbs/w4_command_line.ipynb #c761295ca
+# %% ../nbs/w4_command_line.ipynb #c761295c
 def _is_memory(e):
-    if (isinstance(e, MemoryError) or type(e).__name__=='OutOfMemoryError'
-            or 'not enough memory' in str(e)):
-        return True
-    # fastai stumbles over an error without words
-    return isinstance(e, IndexError) and isinstance(e.__context__, MemoryError)
-def _is_disk(e):
-    return isinstance(e, OSError) and e.errno in (errno.ENOSPC,
-        getattr(errno, 'EDQUOT', None)) or 'PytorchStreamWriter failed' in str(e)
+    if isinstance(e, MemoryError) or type(e).__name__=='OutOfMemoryError' or 'not enough memory' in str(e): return True
+    return isinstance(e, IndexError) and isinstance(e.__context__, MemoryError) # fastai stumbles over an error without words
+def _is_disk(e): return isinstance(e, OSError) and e.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', None)) or 'PytorchStreamWriter failed' in str(e)
 def _is_worker(e): return isinstance(e, RuntimeError) and 'DataLoader worker' in str(e)
 
-# %% ../nbs/w4_command_line.ipynb #c761295c
 def sentence(
     e:BaseException, # Whatever went wrong
 )->str|None: # `None` for a bug
     "What the user can do about an error"
-    # fastai puts the name of a callback on lines above
-    if isinstance(e, UserError):
-        return (str(e).strip().splitlines() or [type(e).__name__])[-1].strip()
-    if _is_memory(e):
-        return ("there is not enough memory: give a smaller --bs or --size, "
-            "or a smaller --memory-gb for the images that are kept.")
+    if isinstance(e, UserError): return (str(e).strip().splitlines() or [type(e).__name__])[-1].strip() # fastai puts the name of a callback on lines above
+    if _is_memory(e): return "there is not enough memory: give a smaller --bs or --size, or a smaller --memory-gb for the images that are kept."
     if _is_disk(e): return "the disk is full: make room, then go on with --resume."
-    if _is_worker(e):
-        return ("a process that reads image files was killed, "
-            "most often for want of shared memory: go on with --resume and --workers 0, "
-            "or give the container more (--shm-size in Docker).")
+    if _is_worker(e): return "a process that reads image files was killed, most often for want of shared memory: go on with --resume and --workers 0, or give the container more (--shm-size in Docker)."
 
 # %% ../nbs/w4_command_line.ipynb #c5c3d9fd
 def _sentences(main):
-    """Where the user can cure an error,
-    say it in one sentence and exit with 1 instead of showing a traceback"""
+    "Where the user can cure an error, say it in one sentence and exit with 1 instead of showing a traceback"
     @wraps(main)
     def _inner(args:list|None=None):
         try: return main(args)
         except KeyboardInterrupt: sys.exit(f'{main.__name__}: interrupted.')
         except Exception as e:
             said = sentence(e)
-            if (said is None
-                    or os.environ.get('BYOL_FASTAI_TRACEBACK', '0') not in ('', '0')):
-                raise
+            if said is None or os.environ.get('BYOL_FASTAI_TRACEBACK', '0') not in ('', '0'): raise
             sys.exit(f'{main.__name__}: {said}')
     return _inner
 
@@ -80,24 +64,20 @@ def nonempty(
 def _default(f):
     "What holds where an option is not given, in words"
     by_source = {k:v[f.name] for k,v in PRESETS.items() if f.name in v}
-    if len(set(by_source.values()))>1: return ' (' + ', '.join(f'{v} for {k}'
-        if k!='folder' else f'else {v}' for k,v in by_source.items()) + ')'
+    if len(set(by_source.values()))>1: return ' (' + ', '.join(f'{v} for {k}' if k!='folder' else f'else {v}' for k,v in by_source.items()) + ')'
     return '' if f.default is None else f' ({f.default})'
 
 def _add_option(group, f, help):
     "One field of `RunConfig` as an option"
     option = '--'+{'start': 'from'}.get(f.name, f.name).replace('_', '-')
     if f.type is bool:
-        option,action = ((option.replace('--', '--no-'),'store_false')
-            if f.default else (option,'store_true'))
-        return group.add_argument(option, dest=f.name, action=action, default=None,
-            help=help if action=='store_true' else f'do not: {help[0].lower()+help[1:]}')
+        option,action = (option.replace('--', '--no-'),'store_false') if f.default else (option,'store_true')
+        return group.add_argument(option, dest=f.name, action=action, default=None, help=help if action=='store_true' else f'do not: {help[0].lower()+help[1:]}')
     kind = next((o for o in typing.get_args(f.type) if o is not type(None)), f.type)
-    return group.add_argument(option, dest=f.name, type=nonempty if kind is str else kind,
-        choices=CHOICES.get(f.name), metavar=None if f.name in CHOICES
-        else option[2:].upper(), help=(help+_default(f)).replace('%', '%%'))
+    return group.add_argument(option, dest=f.name, type=nonempty if kind is str else kind, choices=CHOICES.get(f.name),
+        metavar=None if f.name in CHOICES else option[2:].upper(), help=(help+_default(f)).replace('%', '%%'))
 
-# %% ../nbs/w4_command_line.ipynb #cb3cfe12a
+# %% ../nbs/w4_command_line.ipynb #cb3cfe12
 EXAMPLES = '''examples:
   byol_pretrain
   byol_pretrain --data cifar10 --arch resnet18 --epochs 200
@@ -105,20 +85,13 @@ EXAMPLES = '''examples:
   byol_pretrain --data path/to/photos --from runs/photos --epochs 400
   byol_pretrain --resume runs/photos'''
 
-# %% ../nbs/w4_command_line.ipynb #cb3cfe12
 def parser()->argparse.ArgumentParser:
     "The options of `byol_pretrain`"
-    p = OptionParser('byol_pretrain',
-        description='Pretrain an image encoder without labels, by BYOL. '
-        'Without options: on the embedded shapes, on any computer, in about two minutes.',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=EXAMPLES, allow_abbrev=False)
+    p = OptionParser('byol_pretrain', description='Pretrain an image encoder without labels, by BYOL. Without options: on the embedded shapes, on any computer, in about two minutes.',
+        formatter_class=argparse.RawDescriptionHelpFormatter, epilog=EXAMPLES, allow_abbrev=False)
     run = p.add_argument_group('run folder')
-    run.add_argument('--out', type=nonempty, metavar='FOLDER',
-        help="run folder to make; by default a new one in 'runs'")
-    run.add_argument('--resume', type=nonempty, metavar='RUN',
-        help='go on with an interrupted run; its own options hold. '
-        '--data may say where its images are now')
+    run.add_argument('--out', type=nonempty, metavar='FOLDER', help="run folder to make; by default a new one in 'runs'")
+    run.add_argument('--resume', type=nonempty, metavar='RUN', help='go on with an interrupted run; its own options hold. --data may say where its images are now')
     for g in GROUPS:
         group,helps = p.add_argument_group(g.__doc__),docments(g)
         for f in fields(g): _add_option(group, f, helps[f.name])
@@ -131,8 +104,7 @@ def new_folder(
 )->Path: # Does not exist yet
     "The first free folder name for a run on `data`"
     stem = Path(root)/(Path(data).expanduser().resolve().name or 'images')
-    return next(o for o in (Path(f'{stem}-{i}' if i>1 else stem) for i in count(1))
-        if not o.exists())
+    return next(o for o in (Path(f'{stem}-{i}' if i>1 else stem) for i in count(1)) if not o.exists())
 
 # %% ../nbs/w4_command_line.ipynb #ccf2dd16
 def _go_on(path, given):
@@ -140,27 +112,19 @@ def _go_on(path, given):
     run = Run.open(path, given.pop('data', None))
     taken = {k:given.pop(k) for k in ('threads', 'workers') if k in given}
     for k,v in taken.items(): setattr(run.config, k, v)
-    # it was another computer
-    if (run.config.threads and 'threads' not in taken
-            and run.config.threads>(os.cpu_count() or 1)):
-        run.config.threads = None
+    if run.config.threads and 'threads' not in taken and run.config.threads>(os.cpu_count() or 1): run.config.threads = None # it was another computer
     if run.ended:
         epochs = given.get('epochs', 0)
-        more = (f"train longer with: byol_pretrain --from {shlex.quote(str(path))} --data "
-            f"{shlex.quote(run.config.data)} --epochs {epochs}" if epochs>run.config.epochs
-            else "start another with --out, or from its encoder with --from")
-        raise UserValueError(f"The run in {path} has ended, "
-            f"there is nothing to go on with: see {run.path/'report.json'}, or {more}.")
-    if given: raise UserValueError(f"--resume goes on with the options of {path}: "
-        f"leave out {', '.join('--'+k.replace('_', '-') for k in given)}.")
+        more = f"train longer with: byol_pretrain --from {shlex.quote(str(path))} --data {shlex.quote(run.config.data)} --epochs {epochs}" if epochs>run.config.epochs else "start another with --out, or from its encoder with --from"
+        raise UserValueError(f"The run in {path} has ended, there is nothing to go on with: see {run.path/'report.json'}, or {more}.")
+    if given: raise UserValueError(f"--resume goes on with the options of {path}: leave out {', '.join('--'+k.replace('_', '-') for k in given)}.")
     return run
 
 # %% ../nbs/w4_command_line.ipynb #c0ec5874
 def chosen_run(
     options:dict, # As from `parser`
 )->Run:
-    """The run that the options ask for: a new one, or an interrupted one to go on with;
-    a sentence where they make no sense"""
+    "The run that the options ask for: a new one, or an interrupted one to go on with; a sentence where they make no sense"
     given = {k:v for k,v in options.items() if v is not None}
     resume = given.pop('resume', None)
     if resume is not None: return _go_on(resume, given)
@@ -174,18 +138,16 @@ def chosen_run(
 class OtherPrograms:
     "How many of the cores that this program may use do others keep busy, from now on?"
     def __init__(self): self.began = self.look()
-    def look(self): # Time, seconds that these cores and this program worked; `None`: untold
+    def look(self): # Time, seconds that these cores have worked, seconds that this program has; `None` where the system does not tell
         try:
             cores = {f'cpu{o}' for o in os.sched_getaffinity(0)}
             with open('/proc/stat', encoding='ascii') as f: rows = [o.split() for o in f]
-            # user, nice, system, and two kinds of interrupts
-            ticks = [sum(int(o[i]) for i in (1, 2, 3, 6, 7)) for o in rows if o[0] in cores]
-            return (time.perf_counter(), sum(ticks)/os.sysconf('SC_CLK_TCK'),
-                sum(os.times()[:4])) if len(ticks)==len(cores) else None
+            ticks = [sum(int(o[i]) for i in (1, 2, 3, 6, 7)) for o in rows if o[0] in cores] # user, nice, system, and two kinds of interrupts
+            return (time.perf_counter(), sum(ticks)/os.sysconf('SC_CLK_TCK'), sum(os.times()[:4])) if len(ticks)==len(cores) else None
         except (OSError, AttributeError, ValueError, IndexError): return None
     @property
     def busy(self)->float|None:
-        "Cores, on average since this was made; `None` if untold, or in less than a second"
+        "Cores, on the average since this object was made; `None` where the system does not tell, or in less than a second"
         now = self.look()
         if self.began is None or now is None or now[0]-self.began[0]<1: return None
         passed,worked,ours = (b-a for a,b in zip(self.began, now))
@@ -200,17 +162,15 @@ def threads_left(
     "Threads to compute with beside other programs"
     return default if busy is None else min(default, max(1, cores-int(busy+.5)))
 
-# %% ../nbs/w4_command_line.ipynb #c472w007a
+# %% ../nbs/w4_command_line.ipynb #c472w007
 def _wake_torch(threads=None):
     "Load PyTorch, to compute with so many `threads` where that is given"
     if 'torch' not in sys.modules:
         if threads: os.environ['OMP_NUM_THREADS'] = str(threads)
-        # of a library that fastai imports: nothing that a user could do about
-        warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated')
+        warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a user could do about
     import torch
     if threads: torch.set_num_threads(threads)
 
-# %% ../nbs/w4_command_line.ipynb #c472w007
 def _share_cores(others):
     "Compute with the threads that `others` leave; a sentence where these are fewer"
     import torch
@@ -220,34 +180,23 @@ def _share_cores(others):
     threads = threads_left(busy, cores, default)
     if threads==default: return
     torch.set_num_threads(threads)
-    print(f"Other programs keep {busy:.1f} of the {cores} cores busy: "
-        f"computing with {threads} thread{'s' if threads>1 else ''} "
-        f"(--threads {default} overrides).", flush=True)
+    print(f"Other programs keep {busy:.1f} of the {cores} cores busy: computing with {threads} thread{'s' if threads>1 else ''} (--threads {default} overrides).", flush=True)
 
-# %% ../nbs/w4_command_line.ipynb #cfe8d922a
+# %% ../nbs/w4_command_line.ipynb #cfe8d922
 def show_probes(
-    # As in a report: kinds of features to accuracies in [0, 1], `None` where not measured;
-    # `stored` says where a row comes from that was measured beforehand
-    probes:dict,
+    probes:dict, # As in a report: kinds of features to accuracies in [0, 1], `None` for what could not be measured; `stored` says where a row comes from that was measured beforehand
 ):
     "The comparison, as a table of percentages"
     def percent(v): return '–' if v is None else f'{100*v:.1f}'
     width = max(map(len, probes))+2
     print(f"{'':<{width}}{'kNN %':>8}{'linear %':>10}")
-    for name,row in probes.items():
-        print(f"{name:<{width}}{percent(row['kNN']):>8}{percent(row['linear']):>10}"
-            f"{'  *' if 'stored' in row else ''}")
+    for name,row in probes.items(): print(f"{name:<{width}}{percent(row['kNN']):>8}{percent(row['linear']):>10}{'  *' if 'stored' in row else ''}")
     for name,row in probes.items():
         if 'stored' in row: print(f"\n* {name}: {row['stored']}")
 
-# %% ../nbs/w4_command_line.ipynb #cfe8d922
 # what a run folder holds, in words
-RUN_FILES = {'encoder.safetensors':'the weights, with encoder.json beside them',
-    'checkpoint':'to go on with --resume', 'history.csv':'every epoch',
-    'report.json':'the comparison, and how it was made',
-    'curves.png':'loss, feature std, effective rank, kNN',
-    'views.png':'what the network got to see',
-    'neighbours.png':'nearest neighbours of images kept apart'}
+RUN_FILES = {'encoder.safetensors':'the weights, with encoder.json beside them', 'checkpoint':'to go on with --resume', 'history.csv':'every epoch',
+    'report.json':'the comparison, and how it was made', 'curves.png':'loss, feature std, effective rank, kNN', 'views.png':'what the network got to see', 'neighbours.png':'nearest neighbours of images kept apart'}
 
 # %% ../nbs/w4_command_line.ipynb #c2d47ab4
 def show_report(
@@ -258,19 +207,15 @@ def show_report(
     if report['probes']:
         print('\nAccuracy on images that were kept apart:\n')
         show_probes(report['probes'])
-    elif not report['labelled']: print('\nNo accuracy was measured: '
-        'the images have no labels. Look at neighbours.png instead.')
+    elif not report['labelled']: print('\nNo accuracy was measured: the images have no labels. Look at neighbours.png instead.')
     for what,why in report['failed'].items(): print(f'\nNot made: {what} ({why})')
-    print(f"\n{report['seconds']:.0f} s, {report['peak_memory_gb']:.1f} GB at most. "
-        f"In {run.path}:")
+    print(f"\n{report['seconds']:.0f} s, {report['peak_memory_gb']:.1f} GB at most. In {run.path}:")
     for name,what in RUN_FILES.items():
         if run.has(name): print(f'  {name:<20} {what}')
-    more = (f"; measure more with: byol_evaluate {shlex.quote(str(run.path))}"
-        if report['probes'] else '')
-    print(f"\nNext: look at {run.path/'neighbours.png'}{more}\nUse it: "
-        f"from byol_fastai.all import *; encoder = load_encoder({str(run.path)!r})")
+    more = f"; measure more with: byol_evaluate {shlex.quote(str(run.path))}" if report['probes'] else ''
+    print(f"\nNext: look at {run.path/'neighbours.png'}{more}\nUse it: from byol_fastai.all import *; encoder = load_encoder({str(run.path)!r})")
 
-# %% ../nbs/w4_command_line.ipynb #c179d2faa
+# %% ../nbs/w4_command_line.ipynb #c179d2fa
 def _say_found():
     "A callback that says, before the fit, what the images are"
     from fastai.callback.core import Callback
@@ -280,31 +225,23 @@ def _say_found():
             for o in self.dls.source.found: print(o, flush=True)
     return SayFound()
 
-# %% ../nbs/w4_command_line.ipynb #c179d2fa
 def _carry_out(run, others):
     "Load what is needed and run, beside the `others`; Ctrl-C says how to go on"
     _wake_torch(run.config.threads)
     from byol_fastai import runs
     if run.config.threads is None: _share_cores(others)
     bar = sys.stdout.isatty()
-    try:
-        return runs.pretrain(run,
-            [_say_found(), runs.TimeLeft(), *([] if bar else [runs.SayRows()])], bar)
+    try: return runs.pretrain(run, [_say_found(), runs.TimeLeft(), *([] if bar else [runs.SayRows()])], bar)
     except KeyboardInterrupt:
-        sys.exit("\nInterrupted. Go on with: "
-            f"byol_pretrain --resume {shlex.quote(str(run.path))}" if run.kept
-            else "\nInterrupted before the end of the first epoch: nothing was kept.")
+        sys.exit(f"\nInterrupted. Go on with: byol_pretrain --resume {shlex.quote(str(run.path))}" if run.kept else "\nInterrupted before the end of the first epoch: nothing was kept.")
 
 # %% ../nbs/w4_command_line.ipynb #c179w002
 def _check_alone(program):
     "A sentence where torchrun or accelerate has started `program` more than once"
     started = os.environ.get('WORLD_SIZE', '1')
     if not started.isdigit() or int(started)<2: return
-    # the first one speaks, and the launcher waits for it
-    if os.environ.get('RANK', '0')!='0': sys.exit(0)
-    raise UserRuntimeError(f"{program} trains in one process, and {started} were started: "
-        "start it without torchrun or accelerate launch. "
-        "Lesson 15 (15_scale.ipynb) trains in many, by `with distributed(learn)`.")
+    if os.environ.get('RANK', '0')!='0': sys.exit(0) # the first one speaks, and the launcher waits for it
+    raise UserRuntimeError(f"{program} trains in one process, and {started} were started: start it without torchrun or accelerate launch. Lesson 15 (15_scale.ipynb) trains in many, by `with distributed(learn)`.")
 
 # %% ../nbs/w4_command_line.ipynb #c9981c9f
 @_sentences
@@ -317,38 +254,21 @@ def byol_pretrain(
     _check_alone('byol_pretrain')
     run = chosen_run(options)
     c = run.config
-    print(f"byol_fastai {version('byol_fastai')}: "
-        f"{c.arch} on {Path(c.data).name}, {c.epochs} epochs, into {run.path}", flush=True)
+    print(f"byol_fastai {version('byol_fastai')}: {c.arch} on {Path(c.data).name}, {c.epochs} epochs, into {run.path}", flush=True)
     report = _carry_out(run, others)
-    if not report['complete']:
-        raise UserRuntimeError(f"Stopped after {report['epochs']} of {c.epochs} epochs. "
-            f"{report['stopped']} What there is lies in {run.path}.")
+    if not report['complete']: raise UserRuntimeError(f"Stopped after {report['epochs']} of {c.epochs} epochs. {report['stopped']} What there is lies in {run.path}.")
     show_report(run, report)
 
 # %% ../nbs/w4_command_line.ipynb #c784601c
 def _evaluation_options():
-    p = OptionParser('byol_evaluate', description='kNN, logistic regression '
-        'and the linear layer of the paper on the encoder of a run.', allow_abbrev=False)
+    p = OptionParser('byol_evaluate', description='kNN, logistic regression and the linear layer of the paper on the encoder of a run.', allow_abbrev=False)
     p.add_argument('run', type=nonempty, help='run folder of byol_pretrain')
-    p.add_argument('--data',
-        type=nonempty, help='where the images are now, if they have moved')
-    p.add_argument('--n', type=int, help='use at most so many images of each split; '
-        'by default as many as the run trained on')
+    p.add_argument('--data', type=nonempty, help='where the images are now, if they have moved')
+    p.add_argument('--n', type=int, help='use at most so many images of each split; by default as many as the run trained on')
     p.add_argument('--epochs', type=int, default=10, help='for the linear layer (10)')
-    p.add_argument('--bs', type=int, help='images in a batch of the linear layer; '
-        'by default those of the training')
-    p.add_argument('--threads', type=int, help='of the CPU that compute; '
-        'by default what other programs leave')
+    p.add_argument('--bs', type=int, help='images in a batch of the linear layer; by default those of the training')
+    p.add_argument('--threads', type=int, help='of the CPU that compute; by default what other programs leave')
     return p
-
-# %% ../nbs/w4_command_line.ipynb #ca7b4c1ca
-def _check_evaluation(o):
-    "A sentence where the options of `byol_evaluate` make no sense"
-    if o.epochs<1: raise UserValueError(f"--epochs {o.epochs}: "
-        "train the linear layer for at least one epoch.")
-    if o.bs is not None and o.bs<1: raise UserValueError(f"--bs {o.bs} must be positive.")
-    if o.threads is not None and o.threads<1:
-        raise UserValueError(f"--threads {o.threads} must be positive.")
 
 # %% ../nbs/w4_command_line.ipynb #ca7b4c1c
 @_sentences
@@ -358,14 +278,14 @@ def byol_evaluate(
     "Probe the encoder of a run and write `evaluation.json` beside it"
     others,o = OtherPrograms(),_evaluation_options().parse_args(args)
     _check_alone('byol_evaluate')
-    _check_evaluation(o)
+    if o.epochs<1: raise UserValueError(f"--epochs {o.epochs}: train the linear layer for at least one epoch.")
+    if o.bs is not None and o.bs<1: raise UserValueError(f"--bs {o.bs} must be positive.")
+    if o.threads is not None and o.threads<1: raise UserValueError(f"--threads {o.threads} must be positive.")
     run = Run.open(o.run)
-    if not run.ended: raise UserFileNotFoundError(f"The run in {o.run} is not finished: "
-        f"go on with it by byol_pretrain --resume {o.run}.")
+    if not run.ended: raise UserFileNotFoundError(f"The run in {o.run} is not finished: go on with it by byol_pretrain --resume {o.run}.")
     _wake_torch(o.threads)
     from byol_fastai.runs import evaluate
     if o.threads is None: _share_cores(others)
     report = evaluate(run, o.n, o.epochs, o.bs, o.data)
     show_probes(report['probes'])
-    print(f"\nLinear layer on augmented images, {o.epochs} epochs: "
-        f"{100*report['linear_layer']:.1f} %\nWritten to {run.path/'evaluation.json'}")
+    print(f"\nLinear layer on augmented images, {o.epochs} epochs: {100*report['linear_layer']:.1f} %\nWritten to {run.path/'evaluation.json'}")

@@ -13,8 +13,7 @@ __all__ = ['PROFILES', 'LOOK', 'RESULTS', 'MEASURES', 'profile_name', 'profile',
 import json, os, warnings
 from importlib.resources import files
 from statistics import mean, stdev
-# of a library that fastai imports: nothing that a reader could do about
-warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated')
+warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a reader could do about
 from fastai.vision.all import *
 from .errors import UserValueError
 from .pictures import COLOURS
@@ -24,13 +23,9 @@ from .saving import device_name, versions
 PROFILES = 'quick','cpu','gpu' # for tests, for a laptop, for Colab
 
 def profile_name()->str: # One of `PROFILES`
-    """The profile in force: `BYOL_FASTAI_PROFILE` where it is set,
-    else `'gpu'` where there is a GPU and `'cpu'` elsewhere"""
-    name = (os.environ.get('BYOL_FASTAI_PROFILE')
-        or ('gpu' if torch.cuda.is_available() else 'cpu'))
-    if name not in PROFILES:
-        raise ValueError(f"BYOL_FASTAI_PROFILE={name!r} is not a profile: "
-            f"set it to one of {', '.join(PROFILES)}.")
+    "The profile in force: `BYOL_FASTAI_PROFILE` where it is set, else `'gpu'` where there is a GPU and `'cpu'` elsewhere"
+    name = os.environ.get('BYOL_FASTAI_PROFILE') or ('gpu' if torch.cuda.is_available() else 'cpu')
+    if name not in PROFILES: raise ValueError(f"BYOL_FASTAI_PROFILE={name!r} is not a profile: set it to one of {', '.join(PROFILES)}.")
     return name
 
 # %% ../nbs/w5_course.ipynb #c007
@@ -43,24 +38,20 @@ def profile(
     return dict(zip(PROFILES, (quick, cpu, gpu)))[profile_name()]
 
 # %% ../nbs/w5_course.ipynb #c013
-# what a lesson uses of the library at every turn
-_all_ = ['COLOURS', 'versions', 'device_name']
+_all_ = ['COLOURS', 'versions', 'device_name'] # what a lesson uses of the library at every turn
 
 # %% ../nbs/w5_course.ipynb #c016
-LOOK = {'figure.dpi':80, 'figure.facecolor':'white', 'axes.spines.top':False,
-    'axes.spines.right':False, 'axes.grid':True, 'grid.alpha':.3,
+LOOK = {'figure.dpi':80, 'figure.facecolor':'white', 'axes.spines.top':False, 'axes.spines.right':False, 'axes.grid':True, 'grid.alpha':.3,
     'image.interpolation':'nearest', 'legend.frameon':False} # of all pictures
 
 def start_lesson(
     seed:int=42, # Of everything random
 ):
-    """What every lesson begins with:
-    a seed, one look for all pictures, and a line that says what it runs on"""
+    "What every lesson begins with: a seed, one look for all pictures, and a line that says what it runs on"
     set_seed(seed)
     plt.rcParams.update(LOOK | {'axes.prop_cycle':plt.cycler(color=list(COLOURS.values()))})
     v = versions()
-    print(f"byol_fastai {v['byol_fastai']}, fastai {v['fastai']}, torch {v['torch']}; "
-        f"{device_name()}; profile {profile_name()!r}")
+    print(f"byol_fastai {v['byol_fastai']}, fastai {v['fastai']}, torch {v['torch']}; {device_name()}; profile {profile_name()!r}")
 
 # %% ../nbs/w5_course.ipynb #c020
 RESULTS = files('byol_fastai')/'results' # the ledger's folder, in the package
@@ -83,34 +74,25 @@ def figure(
     return value
 
 # %% ../nbs/w5_course.ipynb #c027
-def _said(value, percent):
-    return ('not yet run' if value is None else f'{100*value:.1f} %'
-        if percent else f'{value:g}')
+def _said(value, percent): return 'not yet run' if value is None else f'{100*value:.1f} %' if percent else f'{value:g}'
 
 def _protocol(key):
-    """Data and protocol of a figure, which its entry gives for it or
-    for the figures above it; nothing where the entry gives none"""
+    "Data and protocol of a figure, which its entry gives for it or for the figures above it; nothing where the entry gives none"
     name,*parts = key.split('/')
     said = (ledger(name) or {}).get('protocols', {})
-    return first(said[o] for i in range(len(parts), 0, -1)
-        if (o := '/'.join(parts[:i])) in said)
+    return first(said[o] for i in range(len(parts), 0, -1) if (o := '/'.join(parts[:i])) in said)
 
 def _markdown(lines):
     "Rows of cells as a table that Jupyter shows"
     from IPython.display import Markdown # only here, where there is a notebook
-    return Markdown('\n'.join(f"| {' | '.join(o)} |"
-        for o in [lines[0], ['---']*len(lines[0]),
-        *lines[1:]]).replace('| --- |', '|---|').replace(' --- |', '---|'))
+    return Markdown('\n'.join(f"| {' | '.join(o)} |" for o in [lines[0], ['---']*len(lines[0]), *lines[1:]]).replace('| --- |', '|---|').replace(' --- |', '---|'))
 
 # %% ../nbs/w5_course.ipynb #c028
 def results_table(
-    # `(what, ours, theirs)`: a description, a key for `figure`, and a published one's or
-    # `None`
-    rows:list,
+    rows:list, # `(what, ours, theirs)`: a description, a key for `figure`, and a key of a published figure or `None`
     percent:bool=True, # The figures are shares, to be shown as percentages
 ): # A table that Jupyter shows; its text is in `.data`
-    """What we measured and what was published, from the ledger;
-    the difference only where the ledger says that data and protocol are the same"""
+    "What we measured and what was published, from the ledger; the difference only where the ledger says that data and protocol are the same"
     head,lines = ['what we did', 'ours', 'published', 'difference'],[]
     for what,ours,theirs in rows:
         o,t = figure(ours),figure(theirs) if theirs else None
@@ -121,8 +103,7 @@ def results_table(
     return _markdown([[o[i] or '–' for i in shown] for o in [head, *lines]])
 
 # %% ../nbs/w5_course.ipynb #s001
-# .9 is '0.9', as the ledger writes it
-def _setting(o): return o if isinstance(o, str) else f'{o:g}'
+def _setting(o): return o if isinstance(o, str) else f'{o:g}' # .9 is '0.9', as the ledger writes it
 
 def _runs(name):
     "All runs of an experiment, `{setting: {seed: run}}`; nothing where it was never run"
@@ -130,9 +111,7 @@ def _runs(name):
 
 def _one_of(name, what, known, kind):
     "A sentence where the experiment `name` has no such setting or measure"
-    if what not in known:
-        raise UserValueError(f"The experiment {name!r} has no {kind} {what!r}: "
-            f"give one of {', '.join(map(repr, known))}.")
+    if what not in known: raise UserValueError(f"The experiment {name!r} has no {kind} {what!r}: give one of {', '.join(map(repr, known))}.")
     return what
 
 def _part(run, measure):
@@ -144,16 +123,14 @@ def _part(run, measure):
 def _measures(runs, above=''):
     "The names of the numbers that runs have"
     found = [k for r in runs for k in r if k!='history']
-    return [p for k in dict.fromkeys(found)
-        for p in (_measures([r[k] for r in runs if k in r], f'{above}{k}/')
-        if any(isinstance(r.get(k), dict) for r in runs) else [above+k])]
+    return [p for k in dict.fromkeys(found) for p in
+        (_measures([r[k] for r in runs if k in r], f'{above}{k}/') if any(isinstance(r.get(k), dict) for r in runs) else [above+k])]
 
 # %% ../nbs/w5_course.ipynb #s003
 def seed_values(
     name:str, # An experiment: a file of the ledger that keeps its runs
     setting, # The name of a setting, or a number
-    # `'knn'`, `'linear'`, or another of a run; `'decoded/hue'`: one with parts
-    measure:str='knn',
+    measure:str='knn', # `'knn'`, `'linear'`, or another number of a run; `'decoded/hue'` for one that has parts
 )->dict: # `{seed: value}`; empty where it was never run
     "What every seed gave"
     runs = _runs(name)
@@ -202,32 +179,26 @@ def shows(
     measure:str='knn', # See `seed_values`
 )->bool|None: # `None` where either has not yet been run with two seeds
     "Does a difference between `a` and `b` show, in either direction?"
-    return (None if (d := higher(name, a, b, times, measure)) is None else d
-        or higher(name, b, a, times, measure))
+    return None if (d := higher(name, a, b, times, measure)) is None else d or higher(name, b, a, times, measure)
 
-# %% ../nbs/w5_course.ipynb #s012a
+# %% ../nbs/w5_course.ipynb #s012
 MEASURES = dict(knn='kNN', linear='linear') # how pictures and tables call what a run has
 
 def _is_share(measure, percent): return measure in MEASURES if percent is None else percent
 
-# %% ../nbs/w5_course.ipynb #s012
 def _columns(name, settings, measure, baseline, percent):
     "The columns of one measure, each with its head on top"
     k,digits = (100,1) if _is_share(measure, percent) else (1,3)
     title = MEASURES.get(measure, measure)+(', %' if k==100 else '')
     say = lambda o, sign='': '–' if math.isnan(o) else f'{k*o:{sign}.{digits}f}'
     values = [[*seed_values(name, o, measure).values()] for o in settings]
-    res = [[title, *(say(mean(v)) if v else 'not yet run' for v in values)],
-        ['standard error', *(say(standard_error(v)) for v in values)]]
+    res = [[title, *(say(mean(v)) if v else 'not yet run' for v in values)], ['standard error', *(say(standard_error(v)) for v in values)]]
     if baseline is not None:
         base = [*seed_values(name, baseline, measure).values()]
         rest = [v if o!=_setting(baseline) else [] for o,v in zip(settings, values)]
-        res.append([f'difference to {_setting(baseline)}',
-            *(say(mean(v)-mean(base), '+') if v and base else '–' for v in rest)])
-        res.append(['in standard errors',
-            *('–' if math.isnan(d := difference(v, base)) else f'{d:+.1f}' for v in rest)])
-    return [*res, ['n', *(str(len(v)) for v in values)],
-        ['each seed', *(', '.join(map(say, v)) or '–' for v in values)]]
+        res.append([f'difference to {_setting(baseline)}', *(say(mean(v)-mean(base), '+') if v and base else '–' for v in rest)])
+        res.append(['in standard errors', *('–' if math.isnan(d := difference(v, base)) else f'{d:+.1f}' for v in rest)])
+    return [*res, ['n', *(str(len(v)) for v in values)], ['each seed', *(', '.join(map(say, v)) or '–' for v in values)]]
 
 # %% ../nbs/w5_course.ipynb #s013
 def seeds_table(
@@ -238,21 +209,16 @@ def seeds_table(
     labels:dict|None=None, # What to call a setting, where not by its name
     percent:bool|None=None, # Show percentages; by default those that are accuracies
 ): # A table that Jupyter shows; its text is in `.data`
-    """Of every setting the mean over its seeds, its standard error, the number of seeds
-    and what each gave; and how far it is from `baseline`, in standard errors"""
-    if not _runs(name): return _markdown([['setting', 'mean over seeds'],
-        [f'all of {name}', 'not yet run']])
+    "Of every setting the mean over its seeds, its standard error, the number of seeds and what each gave; and how far it is from `baseline`, in standard errors"
+    if not _runs(name): return _markdown([['setting', 'mean over seeds'], [f'all of {name}', 'not yet run']])
     settings = [_setting(o) for o in ifnone(settings, _runs(name))]
-    columns = [c
-        for m in listify(measure) for c in _columns(name, settings, m, baseline, percent)]
-    return _markdown([*zip(['setting', *((labels or {}).get(o, o) for o in settings)],
-        *columns)])
+    columns = [c for m in listify(measure) for c in _columns(name, settings, m, baseline, percent)]
+    return _markdown([*zip(['setting', *((labels or {}).get(o, o) for o in settings)], *columns)])
 
 # %% ../nbs/w5_course.ipynb #s016
 def _empty(ax, text='not yet run'):
     "An axes that says why it shows nothing"
-    ax.text(.5, .5, text, ha='center', va='center',
-        transform=ax.transAxes, color='#777777', fontsize=14)
+    ax.text(.5, .5, text, ha='center', va='center', transform=ax.transAxes, color='#777777', fontsize=14)
     ax.set(xticks=[], yticks=[])
     return ax
 
@@ -265,22 +231,18 @@ def _rival(name, o):
 
 # %% ../nbs/w5_course.ipynb #s017
 def _draw_rivals(ax, rivals):
-    """Lines with their names at their right end;
-    names too near to each other are moved apart"""
+    "Lines with their names at their right end; names too near to each other are moved apart"
     lo,hi = ax.get_ylim()
     known = {k:v for k,v in rivals.items() if v is not None}
-    lo,hi = (min([lo, *(v-.03*(hi-lo) for v in known.values())]),
-        max([hi, *(v+.03*(hi-lo) for v in known.values())]))
+    lo,hi = min([lo, *(v-.03*(hi-lo) for v in known.values())]),max([hi, *(v+.03*(hi-lo) for v in known.values())])
     ax.set_ylim(lo, hi)
     at = -math.inf
     for k,v in sorted(known.items(), key=lambda o: o[1]):
         ax.axhline(v, color='#777777', ls='--', lw=1, zorder=1)
         at = max(v, at+.07*(hi-lo))
-        ax.annotate(k, (1.01, at), xycoords=('axes fraction', 'data'),
-            va='center', color='#777777', fontsize=9)
+        ax.annotate(k, (1.01, at), xycoords=('axes fraction', 'data'), va='center', color='#777777', fontsize=9)
     for i,k in enumerate(o for o in rivals if o not in known):
-        ax.annotate(f'{k}: not yet run', (1.01, .97-.07*i),
-            xycoords='axes fraction', va='center', color='#777777', fontsize=9)
+        ax.annotate(f'{k}: not yet run', (1.01, .97-.07*i), xycoords='axes fraction', va='center', color='#777777', fontsize=9)
 
 # %% ../nbs/w5_course.ipynb #s018
 def _points(ax, name, settings, measure, k, hue, words, numeric):
@@ -288,13 +250,9 @@ def _points(ax, name, settings, measure, k, hue, words, numeric):
     at = [float(o) for o in settings] if numeric else range(len(settings))
     for x,o in zip(at, settings):
         values = [k*v for v in seed_values(name, o, measure).values()]
-        if not values:
-            ax.annotate('not yet run', (x, .02), xycoords=('data', 'axes fraction'),
-                rotation=90, ha='center', color='#777777', fontsize=9)
-            continue
+        if not values: ax.annotate('not yet run', (x, .02), xycoords=('data', 'axes fraction'), rotation=90, ha='center', color='#777777', fontsize=9); continue
         ax.plot([x]*len(values), values, 'o', ms=4, alpha=.45, color=hue(o), zorder=2)
-        ax.errorbar(x, mean(values), yerr=standard_error(values) if len(values)>1 else None,
-            fmt='_', ms=14, mew=2, capsize=4, color=hue(o), zorder=3)
+        ax.errorbar(x, mean(values), yerr=standard_error(values) if len(values)>1 else None, fmt='_', ms=14, mew=2, capsize=4, color=hue(o), zorder=3)
     if numeric: ax.set_xlabel('setting'); return
     ax.set_xticks([*at], [words.get(o, o) for o in settings])
     ax.set_xlim(-.5, len(settings)-.5)
@@ -303,14 +261,12 @@ def _points(ax, name, settings, measure, k, hue, words, numeric):
 def _curves(ax, name, settings, measure, k, hue, words, numeric):
     "The history of every setting: the seeds as thin lines, their mean thick"
     for i,o in enumerate(settings):
-        curves = [{r['epoch']+1: k*r[measure] for r in run.get('history', [])
-            if r.get(measure) is not None} for run in _runs(name)[o].values()]
+        curves = [{r['epoch']+1: k*r[measure] for r in run.get('history', []) if r.get(measure) is not None} for run in _runs(name)[o].values()]
         curves = [c for c in curves if c]
         style,label = ('-', '--', ':')[i//len(COLOURS)%3],words.get(o, o)
         for c in curves: ax.plot([*c], [*c.values()], style, lw=.8, alpha=.4, color=hue(o))
         both = sorted(set.intersection(*map(set, curves))) if curves else []
-        ax.plot(both, [mean(c[e] for c in curves) for e in both],
-            style, lw=2.5, color=hue(o), label=label if curves else f'{label}: not yet run')
+        ax.plot(both, [mean(c[e] for c in curves) for e in both], style, lw=2.5, color=hue(o), label=label if curves else f'{label}: not yet run')
     ax.set_xlabel('epoch')
     ax.legend()
 
@@ -318,12 +274,10 @@ def _curves(ax, name, settings, measure, k, hue, words, numeric):
 def _kinds(name, curves):
     "What can be drawn of the runs of an experiment"
     every = [r for o in _runs(name).values() for r in o.values()]
-    return [*dict.fromkeys(k for r in every for row in r.get('history', [])
-        for k in row if k!='epoch')] if curves else _measures(every)
+    return [*dict.fromkeys(k for r in every for row in r.get('history', []) for k in row if k!='epoch')] if curves else _measures(every)
 
 def _hue(settings, colours, curves):
-    """The colour of each setting:
-    as it was told, else in turn for curves, and blue for points"""
+    "The colour of each setting: as it was told, else in turn for curves, and blue for points"
     for o in (colours or {}).values(): _one_of('COLOURS', o, COLOURS, 'colour')
     turn = {o: c for o,c in zip(settings, [*COLOURS]*len(settings))} if curves else {}
     return lambda o: COLOURS[(colours or {}).get(o) or turn.get(o, 'blue')]
@@ -332,44 +286,32 @@ def _is_number(o):
     try: return math.isfinite(float(o))
     except ValueError: return False
 
-# %% ../nbs/w5_course.ipynb #s021a
-def _these(name, settings):
-    "The settings of an experiment that are asked for, by default all"
-    runs = _runs(name)
-    return [_one_of(name, _setting(o), runs, 'setting')
-        for o in ifnone(settings, runs)] if runs else []
-
 # %% ../nbs/w5_course.ipynb #s021
 def plot_seeds(
     name:str, # An experiment, see `seed_values`
     settings:list|None=None, # These, in this order; by default all
     measure:str='knn', # See `seed_values`; for curves a column of the history
     curves:bool=False, # Curves over the epochs instead of one value for each setting
-    rivals:dict|None=None, # Lines to beat: name to number, key for `figure`, or setting
+    rivals:dict|None=None, # Lines to be beaten: by their name a number, a key for `figure`, or a setting of the experiment
     numeric:bool=False, # Place settings that are numbers by their size, not side by side
     labels:dict|None=None, # What to call a setting, where not by its name
     colours:dict|None=None, # Names of `COLOURS`, by setting
     percent:bool|None=None, # Show percentages; by default those that are accuracies
     ax:plt.Axes|None=None, # Draw here
 )->plt.Axes:
-    "Every seed of an experiment: dots around mean and standard error, or thin lines"
-    ax,settings = (ax or plt.subplots(figsize=(6.5, 3), layout='constrained')[1],
-        _these(name, settings))
+    "Every seed of an experiment: as dots around a mean with its standard error, or as thin lines around a thick one"
+    ax = ax or plt.subplots(figsize=(6.5, 3), layout='constrained')[1]
+    settings = [_one_of(name, _setting(o), _runs(name), 'setting') for o in ifnone(settings, _runs(name))] if _runs(name) else []
     if not any(_runs(name)[o] for o in settings): return _empty(ax)
-    measure = _one_of(name, measure, _kinds(name, curves), 'measure')
-    _draw(ax, name, settings, measure, curves, rivals, numeric, labels, colours, percent)
+    _draw(ax, name, settings, _one_of(name, measure, _kinds(name, curves), 'measure'), curves, rivals, numeric, labels, colours, percent)
     return ax
 
 # %% ../nbs/w5_course.ipynb #s022
 def _draw(ax, name, settings, measure, curves, rivals, numeric, labels, colours, percent):
     "`plot_seeds` of what is there"
     k = 100 if _is_share(measure, percent) else 1
-    if numeric and (words := [o for o in settings if not _is_number(o)]):
-        raise UserValueError("numeric=True wants settings that are numbers, "
-            f"but {words[0]!r} is none: leave it out of `settings`.")
-    (_curves if curves else _points)(ax, name, settings,
-        measure, k, _hue(settings, colours, curves), labels or {}, numeric)
-    ax.set_ylabel({'knn':'kNN accuracy', 'linear':'linear accuracy'}.get(measure,
-        measure.replace('_', ' '))+(', %' if k==100 else ''))
+    if numeric and (words := [o for o in settings if not _is_number(o)]): raise UserValueError(f"numeric=True wants settings that are numbers, but {words[0]!r} is none: leave it out of `settings`.")
+    (_curves if curves else _points)(ax, name, settings, measure, k, _hue(settings, colours, curves), labels or {}, numeric)
+    ax.set_ylabel({'knn':'kNN accuracy', 'linear':'linear accuracy'}.get(measure, measure.replace('_', ' '))+(', %' if k==100 else ''))
     found = {o: _rival(name, v) for o,v in (rivals or {}).items()}
     _draw_rivals(ax, {o: v if v is None else k*v for o,v in found.items()})

@@ -26,32 +26,25 @@ class DeviceSmoothLoss(AvgSmoothLoss):
         loss = to_detach(learn.loss.mean(), cpu=False)
         self.val = torch.lerp(loss, self.val.to(loss.device), self.beta)
 
-# %% ../nbs/12_speed.ipynb #c032a
+# %% ../nbs/12_speed.ipynb #c032
 class DuringFit(Callback):
-    """Changes something of others for the time of a fit, and puts it back
-    however the fit ends: fastai skips `after_fit` after an error or Ctrl-C"""
+    "Changes something of others for the time of a fit, and puts it back however the fit ends: fastai skips `after_fit` after an error or Ctrl-C"
     context = None
     def during(self): yield # in a subclass: change something, yield, put it back
     def before_fit(self):
-        if not self.learn.lock.locked():
-            self.learn._do_epoch = partial(self._epoch, self.learn._do_epoch)
+        if not self.learn.lock.locked(): self.learn._do_epoch = partial(self._epoch, self.learn._do_epoch)
     def after_fit(self):
         if not self.learn.lock.locked(): self.put_back()
     def _epoch(self, do_epoch):
         try:
-            if self.context is None:
-                self.context = contextmanager(type(self).during)(self)
-                self.context.__enter__()
+            if self.context is None: self.context = contextmanager(type(self).during)(self); self.context.__enter__()
             do_epoch()
         except (CancelEpochException, CancelFitException): raise
         except BaseException: self.put_back(); raise
-
-# %% ../nbs/12_speed.ipynb #c032
-@patch
-def put_back(self:DuringFit):
-    vars(self.learn).pop('_do_epoch', None)
-    context,self.context = self.context,None
-    if context: context.__exit__(None, None, None)
+    def put_back(self):
+        vars(self.learn).pop('_do_epoch', None)
+        context,self.context = self.context,None
+        if context: context.__exit__(None, None, None)
 
 # %% ../nbs/12_speed.ipynb #c032b
 class DeviceLosses(DuringFit):

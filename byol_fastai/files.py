@@ -17,20 +17,17 @@ from functools import cache
 from .errors import UserValueError
 
 # %% ../nbs/w1_files.ipynb #c007
-# formats that Pillow knows by name and cannot, or cannot always, decode
-STUBS = {'BUFR', 'GRIB', 'HDF5', 'MPEG', 'EPS', 'WMF', 'IPTC', 'PCD', 'FPX', 'MIC'}
+STUBS = {'BUFR', 'GRIB', 'HDF5', 'MPEG', 'EPS', 'WMF', 'IPTC', 'PCD', 'FPX', 'MIC'} # formats that Pillow knows by name and cannot, or cannot always, decode
 
 @cache
 def image_suffixes()->frozenset: # With the dot, in lower case
     "The suffixes of all files that Pillow can decode"
     from PIL import Image
     Image.init()
-    return frozenset(s.lower() for s,f in Image.EXTENSION.items() if f in Image.OPEN
-        and f not in STUBS)
+    return frozenset(s.lower() for s,f in Image.EXTENSION.items() if f in Image.OPEN and f not in STUBS)
 
 # %% ../nbs/w1_files.ipynb #c010
-# JPEG, PNG, GIF, TIFF in either order of bytes
-_HEADS = b'\xff\xd8\xff', b'\x89PNG\r\n', b'GIF8', b'II*\0', b'MM\0*'
+_HEADS = b'\xff\xd8\xff', b'\x89PNG\r\n', b'GIF8', b'II*\0', b'MM\0*' # JPEG, PNG, GIF, TIFF in either order of bytes
 
 def _begins_as_image(path):
     "Whether a file without a suffix begins as one of the common formats does"
@@ -52,41 +49,32 @@ def is_image(
 class Scan:
     "What one pass over a folder finds"
     root:str # The folder given
-    # Paths of images below it, sorted, with slashes
-    names:list = field(default_factory=list)
+    names:list = field(default_factory=list) # Paths of the images below it, sorted, with forward slashes
     bytes:list = field(default_factory=list) # Their sizes
     skipped:Counter = field(default_factory=Counter) # How many were not taken, by reason
     example:dict = field(default_factory=dict) # One of each
-    # Folders, and files of several names, that have been visited
-    seen:set = field(default_factory=set, repr=False)
-    # To be followed when all that is really there is known
-    links:list = field(default_factory=list, repr=False)
+    seen:set = field(default_factory=set, repr=False) # Folders, and files of several names, that have been visited
+    links:list = field(default_factory=list, repr=False) # To be followed when all that is really there is known
 
     def skip(self, reason, name, n=1):
         self.skipped[reason] += n
         self.example.setdefault(reason, name)
 
-# %% ../nbs/w1_files.ipynb #c015a
-HIDDEN = {'__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN',
-    'System Volume Information', 'lost+found', '__pycache__'}
+# %% ../nbs/w1_files.ipynb #c015
+HIDDEN = {'__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN', 'System Volume Information', 'lost+found', '__pycache__'}
 PICTURES_OF_A_RUN = {'curves.png', 'views.png', 'neighbours.png'}
 
-def is_hidden(name):
-    "Is a file or folder called `name` none of the user's?"
-    return name.startswith('.') or name in HIDDEN
+def is_hidden(name): "Is a file or folder called `name` none of the user's?"; return name.startswith('.') or name in HIDDEN
 
-# %% ../nbs/w1_files.ipynb #c015
 def is_run(
     path:str, # A folder
 )->bool:
     "Whether a folder holds the results of a training, which are never data"
     config = os.path.join(path, 'config.json')
     if not os.path.isfile(config): return False
-    if any(os.path.exists(os.path.join(path, o)) for o in ('encoder.json',
-        'encoder.safetensors', 'checkpoint', 'report.json')): return True
+    if any(os.path.exists(os.path.join(path, o)) for o in ('encoder.json', 'encoder.safetensors', 'checkpoint', 'report.json')): return True
     try:
-        with open(config, encoding='utf-8') as f:
-            return {'arch', 'epochs', 'tau', 'seed'} <= set(json.load(f))
+        with open(config, encoding='utf-8') as f: return {'arch', 'epochs', 'tau', 'seed'} <= set(json.load(f))
     except (OSError, ValueError, TypeError): return False
 
 # %% ../nbs/w1_files.ipynb #c018
@@ -95,11 +83,9 @@ def _key(st): return st.st_dev,st.st_ino # says which file it is, whatever its n
 def _take(scan, path, name, st, linked=False):
     "List one file, or say why not"
     if not stat.S_ISREG(st.st_mode): return scan.skip('no regular file', name)
-    if not is_image(os.path.basename(name), path): return scan.skip('not an image by its '
-        f'suffix ({os.path.splitext(name)[1].lower() or "none"})', name)
+    if not is_image(os.path.basename(name), path): return scan.skip(f'not an image by its suffix ({os.path.splitext(name)[1].lower() or "none"})', name)
     if linked or st.st_nlink>1:
-        if st.st_ino and _key(st) in scan.seen:
-            return scan.skip('another name of a file listed already', name)
+        if st.st_ino and _key(st) in scan.seen: return scan.skip('another name of a file listed already', name)
         scan.seen.add(_key(st))
     scan.names.append(name)
     scan.bytes.append(st.st_size)
@@ -110,8 +96,7 @@ def _visit(scan, path, prefix):
     try:
         scan.seen.add(_key(os.stat(path)))
         entries = sorted(os.scandir(path), key=lambda o: o.name)
-    except OSError:
-        return scan.skip('folder that may not be read', prefix.rstrip('/')) or []
+    except OSError: return scan.skip('folder that may not be read', prefix.rstrip('/')) or []
     results,inside = PICTURES_OF_A_RUN if is_run(path) else (),[]
     for o in entries:
         name = prefix+o.name
@@ -138,12 +123,9 @@ def _follow(scan, path, name):
     except OSError: return scan.skip('link that leads nowhere', name)
     if stat.S_ISDIR(st.st_mode):
         above = os.path.realpath(scan.root).startswith(target.rstrip(os.sep)+os.sep)
-        if above or _key(st) in scan.seen:
-            return scan.skip('link to a folder that is above, or listed already', name)
-        return (scan.skip('folder with the results of a run', name)
-            if is_run(target) else _walk(scan, path, name+'/'))
-    if (is_image(name, path) and _key(os.stat(os.path.dirname(target))) in scan.seen
-            and not is_hidden(os.path.basename(target))):
+        if above or _key(st) in scan.seen: return scan.skip('link to a folder that is above, or listed already', name)
+        return scan.skip('folder with the results of a run', name) if is_run(target) else _walk(scan, path, name+'/')
+    if is_image(name, path) and _key(os.stat(os.path.dirname(target))) in scan.seen and not is_hidden(os.path.basename(target)):
         return scan.skip('another name of a file listed already', name)
     _take(scan, path, name, st, linked=True)
 
@@ -151,8 +133,7 @@ def _follow(scan, path, name):
 def scan_folder(
     root:str, # A folder
 )->Scan: # `names` in the same order on every machine
-    """List the images below `root`: at any depth, each real file once,
-    no pipes and devices, nothing hidden, no results of runs"""
+    "List the images below `root`: at any depth, each real file once, no pipes and devices, nothing hidden, no results of runs"
     scan = Scan(str(root))
     _walk(scan, scan.root, '')
     while scan.links: _follow(scan, *scan.links.pop(0))
@@ -160,18 +141,13 @@ def scan_folder(
     scan.names,scan.bytes = ([o[i] for i in order] for o in (scan.names, scan.bytes))
     return scan
 
-# %% ../nbs/w1_files.ipynb #c028a
-_MARK = (r'(masks?|msks?|labels?|label[ _-]?ids|annotations?|'
-    r'annots?|seg(s|mentations?|mentation[ _-]?(class|object)|mented)?|gt([ _-]?(fine|'
-    r'coarse))?|ground[ _-]?truths?|thumbs?|thumbnails?|trimaps?|mattes?|previews?)')
-_IMAGE = (r'(images?|imgs?|photos?|pictures?|pics?|'
-    r'rgb|raw|originals?|inputs?|jpe?g[ _-]?images?|leftimg8bit)')
+# %% ../nbs/w1_files.ipynb #c028
+_MARK = r'(masks?|msks?|labels?|label[ _-]?ids|annotations?|annots?|seg(s|mentations?|mentation[ _-]?(class|object)|mented)?|gt([ _-]?(fine|coarse))?|ground[ _-]?truths?|thumbs?|thumbnails?|trimaps?|mattes?|previews?)'
+_IMAGE = r'(images?|imgs?|photos?|pictures?|pics?|rgb|raw|originals?|inputs?|jpe?g[ _-]?images?|leftimg8bit)'
 MASK_FOLDER = re.compile(rf'(.*[ _.-])?{_MARK}([ _.-].*|\d*)', re.I)
 MASK_NAME = re.compile(rf'[ _.-]+{_MARK}([ _.-]?\d+)?$|^{_MARK}([ _.-]+|(?=\d))', re.I)
-_WORDS = re.compile(rf'[ _.-]+({_MARK}|{_IMAGE})([ _.-]?\d+)?$|'
-    rf'^({_MARK}|{_IMAGE})([ _.-]+|(?=\d))', re.I)
+_WORDS = re.compile(rf'[ _.-]+({_MARK}|{_IMAGE})([ _.-]?\d+)?$|^({_MARK}|{_IMAGE})([ _.-]+|(?=\d))', re.I)
 
-# %% ../nbs/w1_files.ipynb #c028
 def _stem(name): return os.path.splitext(name[name.rfind('/')+1:])[0]
 
 def _subject(stem):
@@ -181,16 +157,13 @@ def _subject(stem):
 
 @cache
 def _mask_folder(folder):
-    """The first folder on the way to `folder`, or itself,
-    that is named as folders of masks are, or None"""
+    "The first folder on the way to `folder`, or itself, that is named as folders of masks are, or None"
     names = folder.split('/')
-    return next(('/'.join(names[:i+1])
-        for i,o in enumerate(names) if MASK_FOLDER.fullmatch(o)), None)
+    return next(('/'.join(names[:i+1]) for i,o in enumerate(names) if MASK_FOLDER.fullmatch(o)), None)
 
 # %% ../nbs/w1_files.ipynb #c032
 def _sorted_out(names):
-    """Places of the files in folders for masks, by folder; of those
-    that call themselves masks, by folder and subject; and folder and stem of all others"""
+    "Places of the files in folders for masks, by folder; of those that call themselves masks, by folder and subject; and folder and stem of all others"
     inside,marked,photos = defaultdict(list),defaultdict(list),[]
     for i,o in enumerate(names):
         folder,stem = o[:max(o.rfind('/'), 0)],_stem(o)
@@ -206,7 +179,7 @@ def _add_above(stems, folder, new):
         if not folder: return
         folder = os.path.dirname(folder)
 
-# %% ../nbs/w1_files.ipynb #c031a
+# %% ../nbs/w1_files.ipynb #c031
 def _folders_in(parents, names):
     "The names of the folders right below each of the `parents`"
     res = {o:set() for o in parents}
@@ -216,65 +189,48 @@ def _folders_in(parents, names):
             if up in res: res[up].add(name)
             folder = up
     return res
-
-# %% ../nbs/w1_files.ipynb #c031
 _BESIDE = re.compile(rf'{_MARK}\d*', re.I),re.compile(rf'{_IMAGE}\d*', re.I)
 
 def _beside_images(folder, folders):
     "Is `folder` called as folders of masks are, and one beside it as folders of images?"
     up,_,name = folder.rpartition('/')
-    return (bool(_BESIDE[0].fullmatch(name))
-        and any(_BESIDE[1].fullmatch(o) for o in folders[up]))
+    return bool(_BESIDE[0].fullmatch(name)) and any(_BESIDE[1].fullmatch(o) for o in folders[up])
 
-def _pattern(stem):
-    return re.sub(r'\d+', '', '*'+m[0] if (m := MASK_NAME.search(stem)).end()==len(stem)
-        else m[0]+'*')
-
-# %% ../nbs/w1_files.ipynb #c031ba
-def _masks_inside(inside, others, names):
-    "The folders for masks that hold masks: what lies in them is called as other images are"
-    folders = _folders_in(others, names)
-    for m,idxs in inside.items():
-        stems,near = [_stem(names[i]) for i in idxs],others[os.path.dirname(m)]
-        known = 2*sum(o in near or _subject(o) in near for o in stems) >= len(idxs)
-        if known or _beside_images(m, folders): yield m,idxs
+def _pattern(stem): return re.sub(r'\d+', '', '*'+m[0] if (m := MASK_NAME.search(stem)).end()==len(stem) else m[0]+'*')
 
 # %% ../nbs/w1_files.ipynb #c031b
 def find_masks(
     names:list, # Paths of images
-)->dict: # By folder, or folder and `*_mask` and the like: places of masks in `names`
+)->dict: # By folder, or by folder and `*_mask` and the like: the places in `names` of what are masks
     "Images that look like masks, annotations or thumbnails of others"
     inside,marked,photos = _sorted_out(names)
     if not inside and not marked: return {}
-    others,masks,seen = ({os.path.dirname(o):set() for o in inside},defaultdict(list),
-        {(folder, o) for folder,stem in photos for o in (stem, _subject(stem))})
+    others,masks,seen = {os.path.dirname(o):set() for o in inside},defaultdict(list),{(folder, o) for folder,stem in photos for o in (stem, _subject(stem))}
     for folder,stem in photos: _add_above(others, folder, {stem, _subject(stem)})
     for (folder,subject),idxs in marked.items():
-        if (folder, subject) in seen:
-            masks[f'{folder}/{_pattern(_stem(names[idxs[0]]))}'] += idxs
-        else:
-            _add_above(others,
-                folder, {x for i in idxs for x in (_stem(names[i]), subject)})
-    return dict(masks) | dict(_masks_inside(inside, others, names))
+        if (folder, subject) in seen: masks[f'{folder}/{_pattern(_stem(names[idxs[0]]))}'] += idxs
+        else: _add_above(others, folder, {x for i in idxs for x in (_stem(names[i]), subject)})
+    folders = _folders_in(others, names)
+    for m,idxs in inside.items():
+        stems,near = [_stem(names[i]) for i in idxs],others[os.path.dirname(m)]
+        if 2*sum(o in near or _subject(o) in near for o in stems) >= len(idxs) or _beside_images(m, folders): masks[m] = idxs
+    return dict(masks)
 
 # %% ../nbs/w1_files.ipynb #c035
 def is_held_out(
     name:str, # Path of a file below the folder given, with forward slashes
 )->bool:
     "True for one file in five, decided by its name alone: the same ones in every run"
-    return zlib.crc32(unicodedata.normalize('NFC', name).encode('utf-8',
-        'surrogateescape'))%5==0
+    return zlib.crc32(unicodedata.normalize('NFC', name).encode('utf-8', 'surrogateescape'))%5==0
 
 # %% ../nbs/w1_files.ipynb #c038
 _OF_WHAT = r'[ _-]?(images?|imgs?|data|set|split|folder)?[ _-]?\d*'
-_ROLES = {k:re.compile(rf'((images?|imgs?|data)[ _-])?({v}){_OF_WHAT}', re.I)
-    for k,v in dict(train='train|training', test='test|testing',
-    val='val|valid|validation', unlabelled='un[ _-]?labell?ed|'
-    'unsup|unsupervised|extra|unannotated|no[ _-]?labels?').items()}
+_ROLES = {k:re.compile(rf'((images?|imgs?|data)[ _-])?({v}){_OF_WHAT}', re.I) for k,v in dict(
+    train='train|training', test='test|testing', val='val|valid|validation', unlabelled='un[ _-]?labell?ed|unsup|unsupervised|extra|unannotated|no[ _-]?labels?').items()}
 
 def folder_role(
     name:str, # Of a folder
-)->str|None: # `'train'`, `'test'`, `'val'`, `'unlabelled'`, or `None`: one like any other
+)->str|None: # `'train'`, `'test'`, `'val'`, `'unlabelled'`, or `None` where it is a folder like any other
     "The part that a folder plays, by its name"
     return next((k for k,v in _ROLES.items() if v.fullmatch(name)), None)
 
@@ -283,82 +239,58 @@ def _top(names):
     "The folder, with a slash at its end, below which the images are sorted into folders"
     top = ''
     while True:
-        folders = Counter(o[len(top):].partition('/')[0]
-            for o in names if o.startswith(top) and '/' in o[len(top):])
+        folders = Counter(o[len(top):].partition('/')[0] for o in names if o.startswith(top) and '/' in o[len(top):])
         if len(folders)!=1 or folders.total()<.95*len(names): return top
         top += next(iter(folders))+'/'
 
 # %% ../nbs/w1_files.ipynb #c044
-def _parts(name, top):
-    return name[len(top):].split('/')[:-1] if name.startswith(top) else []
+def _parts(name, top): return name[len(top):].split('/')[:-1] if name.startswith(top) else []
 
 def _depth(folders):
-    """Where folders for training and for testing stand:
-    0 first, 1 below the classes, or `None`"""
+    "Where folders for training and for testing stand: 0 first, 1 below the classes, or `None`"
     def roles(d): return [folder_role(o[d]) for o in folders if len(o)>d]
     first_ = set(roles(0))
-    if 'train' in first_ and (first_&{'test', 'val'} or first_<={'train', 'unlabelled'}):
-        return 0
+    if 'train' in first_ and (first_&{'test', 'val'} or first_<={'train', 'unlabelled'}): return 0
     below = Counter(roles(1))
-    return (1 if below['train'] and below['test']+below['val']
-        and 2*below[None]<below.total() else None)
+    return 1 if below['train'] and below['test']+below['val'] and 2*below[None]<below.total() else None
 
 # %% ../nbs/w1_files.ipynb #c045
 def _arrange(names):
-    """For each image its role (`'train'`, `'held'`, or `'more'`:
-    trained on, but not in a folder for training) and its folder (`''` where it is loose)"""
+    "For each image its role (`'train'`, `'held'`, or `'more'`: trained on, but not in a folder for training) and its folder (`''` where it is loose)"
     top = _top(names)
     every = set(tuple(_parts(o, top)[:2]) for o in names)
     depth = _depth(every)
-    held = 'test' if any('test'==folder_role(o[depth])
-        for o in every if depth is not None and len(o)>depth) else 'val'
+    held = 'test' if any('test'==folder_role(o[depth]) for o in every if depth is not None and len(o)>depth) else 'val'
     def one(parts):
         role = folder_role(parts[depth or 0]) if len(parts)>(depth or 0) else None
-        if depth is None:
-            return (('more', '') if role=='unlabelled'
-                else ('train', parts[0] if parts else ''))
+        if depth is None: return ('more', '') if role=='unlabelled' else ('train', parts[0] if parts else '')
         label = parts[0] if depth else parts[1] if len(parts)>1 else ''
-        return ('held' if role==held else 'train' if role=='train'
-            or depth and role is None else 'more',label)
+        return 'held' if role==held else 'train' if role=='train' or depth and role is None else 'more',label
     return [one(_parts(o, top)) for o in names]
-
-# %% ../nbs/w1_files.ipynb #c048a
-def _why_none(labels, counts, loose):
-    "Why folders with so many images each are not taken for classes; nothing where they are"
-    names,middle = sorted(counts),sorted(counts.values())[len(counts)//2]
-    if labels=='auto' and len(names)>50 and middle<10:
-        return (f"{len(names)} folders, half of them with at most {middle} images, are not "
-            "taken for classes, so there are no labels; labels='folders' takes them.")
-    if labels=='auto' and loose>counts.total():
-        return (f"Most images ({loose}) lie in none of the folders {listed(names)}, "
-            "so these are not taken for classes; labels='folders' takes them.")
 
 # %% ../nbs/w1_files.ipynb #c048
 def choose_classes(
     parts:list, # For each image `(role, folder)`
     labels:str='auto', # `'auto'`, `'folders'` or `'none'`
 )->tuple: # Names of the classes, `['']` where there are none; and a sentence that says why
-    """Which folders are classes. `'auto'`: two or more that hold at least half of the
-    images, but not more than fifty with fewer than ten images each"""
+    "Which folders are classes. `'auto'`: two or more that hold at least half of the images, but not more than fifty with fewer than ten images each"
     counts = Counter(o for role,o in parts if role=='train' and o)
     loose,names = sum(role=='train' and not o for role,o in parts),sorted(counts)
     if labels=='none': return [''],'The images are used without labels, as asked for.'
     if len(names)<2:
-        if labels=='folders': raise UserValueError("labels='folders' takes the folders "
-            "for classes, and needs two at least, "
-            f"but there {'is only '+repr(names[0]) if names else 'is none'}.")
-        return [''],('The images have no labels: '
-            'they do not lie in two or more folders of one class each.')
-    if why := _why_none(labels, counts, loose): return [''],why
-    shown = listed([f'{o} ({counts[o]})' for o in names], 10)
-    return names,(f"{len(names)} classes, by their folders: {shown}. "
-        "Where these are not classes, ask for labels='none'.")
+        if labels=='folders': raise UserValueError(f"labels='folders' takes the folders for classes, and needs two at least, but there {'is only '+repr(names[0]) if names else 'is none'}.")
+        return [''],'The images have no labels: they do not lie in two or more folders of one class each.'
+    middle = sorted(counts.values())[len(names)//2]
+    if labels=='auto' and len(names)>50 and middle<10:
+        return [''],f"{len(names)} folders, half of them with at most {middle} images, are not taken for classes, so there are no labels; labels='folders' takes them."
+    if labels=='auto' and loose>counts.total():
+        return [''],f"Most images ({loose}) lie in none of the folders {listed(names)}, so these are not taken for classes; labels='folders' takes them."
+    return names,f"{len(names)} classes, by their folders: {listed([f'{o} ({counts[o]})' for o in names], 10)}. Where these are not classes, ask for labels='none'."
 
 # %% ../nbs/w1_files.ipynb #c049
 def listed(names, n=3):
     "The first `n` of `names` as a text that can be printed, whatever is in them"
-    return ', '.join(str(o).encode('utf-8', 'replace').decode()
-        for o in names[:n]) + (f' and {len(names)-n} more' if len(names)>n else '')
+    return ', '.join(str(o).encode('utf-8', 'replace').decode() for o in names[:n]) + (f' and {len(names)-n} more' if len(names)>n else '')
 
 # %% ../nbs/w1_files.ipynb #c052
 @dataclass
@@ -369,32 +301,25 @@ class ImageList:
     bytes:list # Sizes of the files
     labels:list # Numbers of the classes; -1 where an image has none
     train:list # Places in `names` of what may be trained on
-    test:list # Places of labelled images kept apart to be tested on; none without labels
+    test:list # Places of what is kept apart and can be tested on: labelled images; none without labels
     classes:list # Names, in the order of the labels; `['']` without labels
     found:list # Sentences: what was found, what was left out and why
 
     def path(self, i): return os.path.join(self.root, self.names[i])
 
 # %% ../nbs/w1_files.ipynb #c054
-def plural(n, one, many=None):
-    "`n` things, called `one` or `many`"
-    return f"{n:,} {one if n==1 else many or one+'s'}"
+def plural(n, one, many=None): "`n` things, called `one` or `many`"; return f"{n:,} {one if n==1 else many or one+'s'}"
 
 def _without_masks(scan, labels):
     "Take masks and the like out of a scan, and say so"
     masks = find_masks(scan.names)
-    # the folders at the top are classes: somebody has said so
-    if labels=='folders': masks = {k:v for k,v in masks.items() if '/' in k}
-    for k,v in masks.items(): scan.skip('masks, annotations or thumbnails'
-        + (f' in {listed([k])}' if len(masks)<=5 else ''), scan.names[v[0]], len(v))
+    if labels=='folders': masks = {k:v for k,v in masks.items() if '/' in k} # the folders at the top are classes: somebody has said so
+    for k,v in masks.items(): scan.skip('masks, annotations or thumbnails' + (f' in {listed([k])}' if len(masks)<=5 else ''), scan.names[v[0]], len(v))
     out = set().union(*masks.values())
     if not out: return
-    warnings.warn(f"{plural(len(out), 'image is', 'images are')} left out, "
-        "because folder and file names say that they are masks, annotations or thumbnails "
-        f"of others: {listed(list(masks))}. "
-        "If they are images to train on, rename the folder.")
-    for k in ('names', 'bytes'):
-        setattr(scan, k, [o for i,o in enumerate(getattr(scan, k)) if i not in out])
+    warnings.warn(f"{plural(len(out), 'image is', 'images are')} left out, because folder and file names say that they are masks, annotations or thumbnails "
+        f"of others: {listed(list(masks))}. If they are images to train on, rename the folder.")
+    for k in ('names', 'bytes'): setattr(scan, k, [o for i,o in enumerate(getattr(scan, k)) if i not in out])
 
 # %% ../nbs/w1_files.ipynb #c055
 def _warn_of_twins(names, parts):
@@ -404,8 +329,7 @@ def _warn_of_twins(names, parts):
     if len(stems)!=2: return
     (a,x),(b,y) = stems.items()
     if len(x&y)>=.9*max(len(x), len(y), 5) and not all(o.isdigit() for o in x):
-        warnings.warn(f"The folders {a!r} and {b!r} hold files of the same names. If "
-            "one holds masks or other versions of the images in the other, move it away.")
+        warnings.warn(f"The folders {a!r} and {b!r} hold files of the same names. If one holds masks or other versions of the images in the other, move it away.")
 
 # %% ../nbs/w1_files.ipynb #c058
 def _sides(names, parts, labels):
@@ -414,88 +338,55 @@ def _sides(names, parts, labels):
     test = [i for i in apart if labels[i]>=0]
     train = [i for i,(role,_) in enumerate(parts) if role!='held']
     untested = len(apart)-len(test)
-    left = (f"{plural(untested, 'image')} in the folder for testing "
-        f"{'has' if untested==1 else 'have'} no label: neither trained on nor tested on, "
-        f"for example {listed([names[apart[0]]])}." if untested else '')
-    if test or not any(labels[i]>=0 for i in train): return train,test,left or (test
-        and f"{plural(len(test), 'image')} of the folder for testing kept apart.")
+    left = f"{plural(untested, 'image')} in the folder for testing {'has' if untested==1 else 'have'} no label: neither trained on nor tested on, for example {listed([names[apart[0]]])}." if untested else ''
+    if test or not any(labels[i]>=0 for i in train): return train,test,left or (test and f"{plural(len(test), 'image')} of the folder for testing kept apart.")
     test = [i for i in train if labels[i]>=0 and is_held_out(names[i])]
     rest = [i for i in train if labels[i]<0 or not is_held_out(names[i])]
     if not rest: return train,[],'Too few images to keep some apart.'
-    return (rest,test,f"{plural(len(test), 'image')} kept apart to test on, "
-        f"one labelled image in five, by name. {left}".strip())
+    return rest,test,f"{plural(len(test), 'image')} kept apart to test on, one labelled image in five, by name. {left}".strip()
 
 # %% ../nbs/w1_files.ipynb #c060
 def _say(scan, labels, classes, why, sides):
     "What was found, as sentences"
     folders = len({os.path.dirname(o) for o in scan.names})
-    found = [f"{plural(len(scan.names), 'image')} "
-        f"in {plural(folders, 'folder')} of {scan.root}.", why]
+    found = [f"{plural(len(scan.names), 'image')} in {plural(folders, 'folder')} of {scan.root}.", why]
     bare = [o for o,l in zip(scan.names, labels) if l<0]
-    if len(classes)>1 and bare:
-        found.append(f"{plural(len(bare), 'image lies', 'images lie')} in no class folder, "
-            f"without a label: {listed(bare)}.")
+    if len(classes)>1 and bare: found.append(f"{plural(len(bare), 'image lies', 'images lie')} in no class folder, without a label: {listed(bare)}.")
     if sides: found.append(sides)
-    if scan.skipped:
-        found.append('Left out: ' + '; '.join(f'{n:,} {k} ({listed([scan.example[k]])})'
-            for k,n in scan.skipped.most_common()) + '.')
+    if scan.skipped: found.append('Left out: ' + '; '.join(f'{n:,} {k} ({listed([scan.example[k]])})' for k,n in scan.skipped.most_common()) + '.')
     return found
-
-# %% ../nbs/w1_files.ipynb #c061a
-def _check_labels(labels):
-    if labels not in ('auto', 'folders', 'none'):
-        raise UserValueError(f"labels={labels!r} is not known: "
-            "give 'auto', 'folders' or 'none'.")
-
-def _check_found(scan, root):
-    "A sentence where there is no image in the folder `root`"
-    if scan.names: return
-    left = listed([f'{n:,} {k}' for k,n in scan.skipped.most_common()], 5)
-    raise UserValueError(f"There is no image file in {root}: "
-        "expected files such as .jpg or .png, at any depth."
-        + (f" Left out: {left}." if scan.skipped else ''))
-
-def _parts_of(names, label):
-    "Role and folder of each image; or its class, where a function says it"
-    if label is not None: return [('train', label(o)) for o in names]
-    parts = _arrange(names)
-    _warn_of_twins(names, parts)
-    return parts
 
 # %% ../nbs/w1_files.ipynb #c061
 def find_images(
     root:str, # A folder
     labels:str='auto', # What the labels are: `'auto'`, `'folders'` or `'none'`
-    label=None, # From a file's name to its class, where the class is not a folder
+    label=None, # A function from a file's name to its class, where the class is not a folder
 )->ImageList:
-    "The images below `root`, their classes, and which are kept apart; an error if none are"
-    _check_labels(labels)
+    "The images below `root`, their classes, and which of them are kept apart; raises `UserValueError` where there are none"
+    if labels not in ('auto', 'folders', 'none'): raise UserValueError(f"labels={labels!r} is not known: give 'auto', 'folders' or 'none'.")
     scan = scan_folder(root)
     _without_masks(scan, labels)
-    _check_found(scan, root)
-    parts = _parts_of(scan.names, label)
+    if not scan.names: raise UserValueError(f"There is no image file in {root}: expected files such as .jpg or .png, at any depth."
+        + (f" Left out: {listed([f'{n:,} {k}' for k,n in scan.skipped.most_common()], 5)}." if scan.skipped else ''))
+    parts = _arrange(scan.names) if label is None else [('train', label(o)) for o in scan.names]
+    if label is None: _warn_of_twins(scan.names, parts)
     classes,why = choose_classes(parts, labels)
     index = {c:i for i,c in enumerate(classes)} if len(classes)>1 else {}
     numbers = [index.get(o, -1) for _,o in parts]
     train,test,sides = _sides(scan.names, parts, numbers)
-    if not train: raise UserValueError(f"All {len(scan.names)} images in {root} are "
-        "in a folder for testing, so there is nothing to train on.")
-    return ImageList(str(root), scan.names, scan.bytes,
-        numbers, train, test, classes, _say(scan, numbers, classes, why, sides))
+    if not train: raise UserValueError(f"All {len(scan.names)} images in {root} are in a folder for testing, so there is nothing to train on.")
+    return ImageList(str(root), scan.names, scan.bytes, numbers, train, test, classes, _say(scan, numbers, classes, why, sides))
 
 # %% ../nbs/w1_files.ipynb #c067
 def fingerprint(
     images:ImageList, # As from `find_images`
-)->dict: # `count`, `bytes`, `hash`, and `folders`: count of each at the top, if <=100; JSON
+)->dict: # `count`, `bytes`, `hash`, and the count of each folder at the top where there are at most 100; can be written as JSON
     "What identifies the images of a folder, wherever it lies: their names and sizes"
     digest,folders = hashlib.sha256(),Counter()
     for name,size in zip(images.names, images.bytes):
-        digest.update(unicodedata.normalize('NFC', name).encode('utf-8', 'surrogateescape')
-            + b'\0%d\n' % size)
-        folders[name.rpartition('/')[0].partition('/')[0].encode('utf-8',
-            'replace').decode()] += 1
-    return dict(count=len(images.names), bytes=sum(images.bytes),
-        hash=digest.hexdigest()[:32], folders=dict(folders) if len(folders)<=100 else {})
+        digest.update(unicodedata.normalize('NFC', name).encode('utf-8', 'surrogateescape') + b'\0%d\n' % size)
+        folders[name.rpartition('/')[0].partition('/')[0].encode('utf-8', 'replace').decode()] += 1
+    return dict(count=len(images.names), bytes=sum(images.bytes), hash=digest.hexdigest()[:32], folders=dict(folders) if len(folders)<=100 else {})
 
 # %% ../nbs/w1_files.ipynb #c068
 def differences(
@@ -505,9 +396,6 @@ def differences(
     "Compare two fingerprints"
     if old['hash']==new['hash']: return None
     a,b = old.get('folders', {}),new.get('folders', {})
-    said = [f"{k or 'beside the folders'}: {a.get(k, 0):,} before, {b.get(k, 0):,} now"
-        for k in sorted({*a, *b}) if a.get(k)!=b.get(k)] if a and b else []
-    if old['count']!=new['count']:
-        said = said or [f"{old['count']:,} before, {new['count']:,} now"]
-    return ("The images are not the same as before: "
-        f"{listed(said, 5) if said else 'as many, but other names or sizes'}.")
+    said = [f"{k or 'beside the folders'}: {a.get(k, 0):,} before, {b.get(k, 0):,} now" for k in sorted({*a, *b}) if a.get(k)!=b.get(k)] if a and b else []
+    if old['count']!=new['count']: said = said or [f"{old['count']:,} before, {new['count']:,} now"]
+    return f"The images are not the same as before: {listed(said, 5) if said else 'as many, but other names or sizes'}."

@@ -17,57 +17,45 @@ from .evaluate import *
 from .probes import some_of
 
 # %% ../nbs/w7_pictures.ipynb #caa38d70
-COLOURS = dict(blue='#0072B2', orange='#E69F00', green='#009E73',
-    red='#D55E00', purple='#CC79A7', sky='#56B4E9', black='#000000')
+COLOURS = dict(blue='#0072B2', orange='#E69F00', green='#009E73', red='#D55E00', purple='#CC79A7', sky='#56B4E9', black='#000000')
 _GREY = '#777777'
 
 # %% ../nbs/w7_pictures.ipynb #c1501475
 def _boxes(ax, places):
     "Boxes by name, from `name: (x, y, text, colour)`"
     look = lambda colour: dict(boxstyle='round,pad=.5', fc=colour+'26', ec=colour, lw=1.8)
-    return {k: ax.text(x, y, text, ha='center', va='center', fontsize=12, bbox=look(c))
-        for k,(x,y,text,c) in places.items()}
+    return {k: ax.text(x, y, text, ha='center', va='center', fontsize=12, bbox=look(c)) for k,(x,y,text,c) in places.items()}
 
 def _arrow(start, end, text='', colour=_GREY, shift=(0, .22), **kwargs):
     "An arrow from box to box, with words beside its middle"
     ax,a,b = start.axes,np.array(start.get_position()),np.array(end.get_position())
-    ends = dict(patchA=start.get_bbox_patch(), patchB=end.get_bbox_patch(),
-        shrinkA=2, shrinkB=2)
-    ax.annotate('', b, a, arrowprops=dict(arrowstyle='-|>',
-        mutation_scale=15, color=colour, lw=1.8, **ends, **kwargs))
+    ends = dict(patchA=start.get_bbox_patch(), patchB=end.get_bbox_patch(), shrinkA=2, shrinkB=2)
+    ax.annotate('', b, a, arrowprops=dict(arrowstyle='-|>', mutation_scale=15, color=colour, lw=1.8, **ends, **kwargs))
     ax.text(*((a+b)/2+shift), text, ha='center', va='center', fontsize=11, color=colour)
 
 # %% ../nbs/w7_pictures.ipynb #cda28949
 def _networks(ax):
-    """The boxes of BYOL, and an arrow for every way a view goes,
-    every way the gradient goes back, and the moving average"""
+    "The boxes of BYOL, and an arrow for every way a view goes, every way the gradient goes back, and the moving average"
     grey,blue,orange,red = _GREY,*(COLOURS[o] for o in ('blue', 'orange', 'red'))
-    b = _boxes(ax, dict(x=(0, 1.2, 'image', grey), loss=(11, 1.2, 'loss', red),
-        q1=(8.7, 2.2, 'predictor', blue), v1=(1.8, 2.2, 'view 1', grey),
-        f1=(3.9, 2.2, 'encoder', blue), g1=(6.3, 2.2, 'projector', blue),
-        v2=(1.8, .2, 'view 2', grey), f2=(3.9, .2, 'encoder', orange),
-        g2=(6.3, .2, 'projector', orange)))
+    b = _boxes(ax, dict(x=(0, 1.2, 'image', grey), loss=(11, 1.2, 'loss', red), q1=(8.7, 2.2, 'predictor', blue),
+        v1=(1.8, 2.2, 'view 1', grey), f1=(3.9, 2.2, 'encoder', blue), g1=(6.3, 2.2, 'projector', blue),
+        v2=(1.8, .2, 'view 2', grey), f2=(3.9, .2, 'encoder', orange), g2=(6.3, .2, 'projector', orange)))
     says = dict(g1='$z_1$', q1='$p_1$', g2='$z_2$')
     for path in 'x v1 f1 g1 q1 loss','x v2 f2 g2 loss':
-        for o,to in pairwise(path.split()):
-            _arrow(b[o], b[to], says.get(o, ''), shift=(0, .25))
-    for o,to in pairwise('loss q1 g1 f1'.split()):
-        _arrow(b[o], b[to], '', red, linestyle='--', connectionstyle='arc3,rad=.45')
+        for o,to in pairwise(path.split()): _arrow(b[o], b[to], says.get(o, ''), shift=(0, .25))
+    for o,to in pairwise('loss q1 g1 f1'.split()): _arrow(b[o], b[to], '', red, linestyle='--', connectionstyle='arc3,rad=.45')
     for o in 'fg': _arrow(b[o+'1'], b[o+'2'], 'EMA', orange, (.4, 0), linestyle=':')
 
 # %% ../nbs/w7_pictures.ipynb #c65c4e63
 def draw_byol(
     figsize:tuple=(10, 3.6), # Width and height of the picture, inches
 )->plt.Figure:
-    """BYOL in one picture: two views, two networks,
-    where the gradient flows and where it stops, and how the target follows"""
+    "BYOL in one picture: two views, two networks, where the gradient flows and where it stops, and how the target follows"
     fig,ax = plt.subplots(figsize=figsize, dpi=140, layout='constrained')
     ax.set(xlim=(-.6, 11.5), ylim=(-.5, 3.25)); ax.axis('off')
     _networks(ax)
     words = dict(ha='center', va='center', weight='bold')
-    for x,y,text,colour in ((1.8, 2.85, 'online network', 'blue'),
-            (1.8, -.4, 'target network', 'orange'),
-            (8.7, 2.95, 'gradient', 'red'),(9.9, .3, 'no gradient', 'red')):
+    for x,y,text,colour in (1.8, 2.85, 'online network', 'blue'),(1.8, -.4, 'target network', 'orange'),(8.7, 2.95, 'gradient', 'red'),(9.9, .3, 'no gradient', 'red'):
         ax.text(x, y, text, color=COLOURS[colour], fontsize=12, **words)
     ax.text(9.6, .9, '//', color=COLOURS['red'], fontsize=20, **words)
     return fig
@@ -77,8 +65,7 @@ def history_table(
     history:list, # Rows as `Checkpoint` keeps them
 )->pd.DataFrame: # One row an epoch
     "The history as a table, with its first columns even where no epoch was finished"
-    return pd.DataFrame(history, columns=None if history
-        else ['epoch', 'train_loss', 'valid_loss'])
+    return pd.DataFrame(history, columns=None if history else ['epoch', 'train_loss', 'valid_loss'])
 
 # %% ../nbs/w7_pictures.ipynb #c83749a1
 def plot_history(
@@ -87,24 +74,20 @@ def plot_history(
     "Loss, spread, rank and kNN over the epochs"
     h = history_table(history)
     fig,axs = plt.subplots(1, 4, figsize=(14, 3), layout='constrained')
-    for col in ('train', 'valid'):
-        axs[0].plot(h.epoch, h[f'{col}_loss'].astype(float), marker='.', label=col)
+    for col in ('train', 'valid'): axs[0].plot(h.epoch, h[f'{col}_loss'].astype(float), marker='.', label=col)
     axs[0].legend(); axs[0].set_title('loss')
-    titles = dict(feature_std='feature std (1 = spread, 0 = collapsed)',
-        effective_rank='effective rank', knn='kNN accuracy')
+    titles = dict(feature_std='feature std (1 = spread, 0 = collapsed)', effective_rank='effective rank', knn='kNN accuracy')
     for ax,(col,title) in zip(axs[1:], titles.items()):
         seen = h[col].astype(float).dropna() if col in h else []
         if len(seen): ax.plot(h.epoch[seen.index], seen, marker='.')
         else: ax.text(.5, .5, 'not measured', ha='center', transform=ax.transAxes)
         ax.set(title=title, ylim=(0, None if col=='effective_rank' else 1.05))
-    for ax in axs:
-        ax.set_xlabel('epoch'); ax.xaxis.get_major_locator().set_params(integer=True)
+    for ax in axs: ax.set_xlabel('epoch'); ax.xaxis.get_major_locator().set_params(integer=True)
     return fig
 
 # %% ../nbs/w7_pictures.ipynb #c7c5fc76
 def _picture(ax, im):
-    """One image [C,H,W] in [0,1], without axes;
-    one channel is shown in grey, and of many the first three"""
+    "One image [C,H,W] in [0,1], without axes; one channel is shown in grey, and of many the first three"
     im = im.as_subclass(Tensor).float().cpu().clamp(0, 1)
     im = im[:3] if len(im)>=3 else im[:1].expand(3, -1, -1)
     ax.imshow(im.permute(1, 2, 0).numpy()); ax.set(xticks=[], yticks=[])
@@ -112,8 +95,7 @@ def _picture(ax, im):
 def _unpadded(x, n):
     "The first `n` images of a batch as a list, each without what pads it"
     sizes = getattr(x, 'sizes', None)
-    return [im if sizes is None else im[:, :sizes[i][0], :sizes[i][1]]
-        for i,im in enumerate(x[:n].as_subclass(Tensor))]
+    return [im if sizes is None else im[:, :sizes[i][0], :sizes[i][1]] for i,im in enumerate(x[:n].as_subclass(Tensor))]
 
 # %% ../nbs/w7_pictures.ipynb #c6d05529
 def plot_views(
@@ -124,10 +106,8 @@ def plot_views(
     dl = learn.dls.valid if len(learn.dls.valid.dataset) else learn.dls.train
     x,views = dl.one_batch()[0],(learn.two_views.view1, learn.two_views.view2)
     stats = {k:v for k in ('mean', 'std') if (v := getattr(learn.dls, k, None)) is not None}
-    rows = [_unpadded(x, n),
-        *(denormalise(v(x)[:n].as_subclass(Tensor), **stats) for v in views)]
-    fig,axs = plt.subplots(3, len(rows[0]), figsize=(1.4*len(rows[0]), 4.4),
-        squeeze=False, layout='constrained')
+    rows = [_unpadded(x, n), *(denormalise(v(x)[:n].as_subclass(Tensor), **stats) for v in views)]
+    fig,axs = plt.subplots(3, len(rows[0]), figsize=(1.4*len(rows[0]), 4.4), squeeze=False, layout='constrained')
     for r,(ims,title) in enumerate(zip(rows, ('image', 'view 1', 'view 2'))):
         for ax,im in zip(axs[r], ims): _picture(ax, im)
         axs[r,0].set_ylabel(title)
@@ -136,9 +116,9 @@ def plot_views(
 # %% ../nbs/w7_pictures.ipynb #c4b6be35
 def nearest(
     bank:Tensor, # Features [N,d]
-    queries:Tensor, # Features [Q,d]; if it is `bank` itself, no row is its own neighbour
+    queries:Tensor, # Features [Q,d]; where this is `bank` itself, no row is its own neighbour
     k:int=7, # Neighbours
-)->Tensor: # Rows of `bank`, nearest first, [Q,k]; fewer columns if it has fewer rows
+)->Tensor: # Rows of `bank`, nearest first, [Q,k]; fewer columns where the bank has fewer rows
     "The nearest neighbours by cosine"
     sim = F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T
     if queries is bank: sim.fill_diagonal_(-math.inf)
@@ -152,12 +132,9 @@ def _thumbnail(im, side):
     s = min(im.shape[-2:])
     top,left = (im.shape[-2]-s)//2,(im.shape[-1]-s)//2
     square = im[None, :, top:top+s, left:left+s].float()
-    return F.interpolate(square, (side, side), mode='area'
-        if s>side else 'nearest')[0].round().byte()
+    return F.interpolate(square, (side, side), mode='area' if s>side else 'nearest')[0].round().byte()
 
-def _thumbnails(dl, idxs, side):
-    # each is read once
-    return {i: _thumbnail(dl.dataset[i][0], side) for i in sorted(set(idxs))}
+def _thumbnails(dl, idxs, side): return {i: _thumbnail(dl.dataset[i][0], side) for i in sorted(set(idxs))} # each is read once
 
 # %% ../nbs/w7_pictures.ipynb #cba056ed
 def _features(encoder, dl, idxs, dls, bs):
@@ -169,9 +146,7 @@ def _features(encoder, dl, idxs, dls, bs):
 def _check_rows(features, dl, n):
     "A sentence where features and images do not match"
     if len(features)==n: return
-    raise UserValueError(f"There are {len(features)} "
-        f"features of {n} images of a loader of {len(dl.dataset)}: "
-        "give one row for each image, and take away files that cannot be read.")
+    raise UserValueError(f"There are {len(features)} features of {n} images of a loader of {len(dl.dataset)}: give one row for each image, and take away files that cannot be read.")
 
 # %% ../nbs/w7_pictures.ipynb #cb76c444
 def _grid(rows, queries):
@@ -179,28 +154,12 @@ def _grid(rows, queries):
     gap = max(2, rows.shape[-1]//16)
     step = rows.shape[-1]+gap
     fig,ax = plt.subplots(figsize=(1.1*rows.shape[1], 1.1*len(rows)), layout='constrained')
-    ax.imshow(make_grid(rows.flatten(0, 1), rows.shape[1],
-        gap, pad_value=255).permute(1, 2, 0).numpy())
-    for i in range(len(rows)):
-        ax.add_patch(plt.Rectangle((gap/2-.5, i*step+gap/2-.5),
-            step, step, fill=False, color=_GREY, linewidth=3))
-    ax.set_xticks([.5*step, 1.5*step][:rows.shape[1]], ['query', 'nearest'][:rows.shape[1]])
-    ax.set_yticks([]); ax.grid(False)
+    ax.imshow(make_grid(rows.flatten(0, 1), rows.shape[1], gap, pad_value=255).permute(1, 2, 0).numpy())
+    for i in range(len(rows)): ax.add_patch(plt.Rectangle((gap/2-.5, i*step+gap/2-.5), step, step, fill=False, color=_GREY, linewidth=3))
+    ax.set_xticks([.5*step, 1.5*step][:rows.shape[1]], ['query', 'nearest'][:rows.shape[1]]); ax.set_yticks([]); ax.grid(False)
     ax.xaxis.tick_top(); ax.tick_params(length=0)
     for side in ax.spines.values(): side.set_visible(False)
     return fig
-
-# %% ../nbs/w7_pictures.ipynb #cd9726eea
-def _bank_and_queries(encoder, dls, n, max_bank, bs, features):
-    """Places and features of images of the first loader to look at,
-    and of the second to look up"""
-    sizes = [len(o.dataset) for o in dls.loaders[:2]]
-    places = [some_of(o, k) for o,k in zip(sizes, (sizes[0] if features else max_bank, n))]
-    for dl,o in zip(dls.loaders, features or ()): _check_rows(o, dl, len(dl.dataset))
-    found = [features[i][o] if features else _features(encoder,
-        dl, o, dls, bs or dls.train.bs) for i,(dl,o) in enumerate(zip(dls.loaders, places))]
-    for o,dl,idxs in zip(found, dls.loaders, places): _check_rows(o, dl, len(idxs))
-    return places,found
 
 # %% ../nbs/w7_pictures.ipynb #cd9726ee
 def plot_neighbours(
@@ -210,15 +169,15 @@ def plot_neighbours(
     k:int=7, # Neighbours of each, among the images of the first
     max_bank:int=5000, # Look at no more than so many of those
     bs:int|None=None, # Images in a batch; by default as many as in those of `dls`
-    # Of all images of both loaders, [N,d], [M,d]: all are looked at, `encoder` rests
-    features:tuple|None=None,
+    features:tuple|None=None, # Features of all images of the two loaders, [N,d] and [M,d], where they are there: then `encoder` has nothing to do, and all of them are looked at
 )->plt.Figure:
-    "Images that are not trained on and, right of each, what `encoder` finds most alike"
-    places,(bank,queries) = _bank_and_queries(encoder, dls, n, max_bank, bs, features)
+    "Images that the encoder has not trained on and, right of each, what it finds most alike"
+    sizes = [len(o.dataset) for o in dls.loaders[:2]]
+    places = [some_of(o, k) for o,k in zip(sizes, (sizes[0] if features else max_bank, n))]
+    for dl,o in zip(dls.loaders, features or ()): _check_rows(o, dl, len(dl.dataset))
+    bank,queries = [features[i][o] if features else _features(encoder, dl, o, dls, bs or dls.train.bs) for i,(dl,o) in enumerate(zip(dls.loaders, places))]
+    for o,dl,idxs in zip((bank, queries), dls.loaders, places): _check_rows(o, dl, len(idxs))
     found = [[places[0][i] for i in row] for row in nearest(bank, queries, k).tolist()]
     side = min(dls.size, 128)
-    ims,asked = (_thumbnails(dls.train, sum(found, []), side),
-        _thumbnails(dls.valid, places[1], side))
-    rows = [torch.stack([asked[i], *(ims[j] for j in row)])
-        for i,row in zip(places[1], found)]
-    return _grid(torch.stack(rows), n)
+    ims,asked = _thumbnails(dls.train, sum(found, []), side),_thumbnails(dls.valid, places[1], side)
+    return _grid(torch.stack([torch.stack([asked[i], *(ims[j] for j in row)]) for i,row in zip(places[1], found)]), n)
