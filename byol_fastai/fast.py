@@ -97,20 +97,20 @@ class CudnnBenchmark(DuringFit):
 
 # %% ../nbs/12_speed.ipynb #c041
 class Compiled(DuringFit):
-    "Compile the networks for the steps of a fit: slow at the first, faster at all others"
+    "Compile the networks, for the training steps of a fit: slow at the first step, faster at all others"
     run_valid = False
     def __init__(self,
         **kwargs # Passed on to `torch.compile`
     ): self.kwargs = {'dynamic': False, **kwargs}
     def during(self):
         model = unwrap(self.model)
-        self.parts = [model.encoder, model.projector,
-            model.predictor, model.target] if isinstance(model, BYOL) else [model]
+        self.parts = [model.encoder, model.projector, model.predictor, model.target] if isinstance(model, BYOL) else [model]
         self.plain = [o._compiled_call_impl for o in self.parts]
         for o in self.parts: o.compile(**self.kwargs)
         self.fast = [o._compiled_call_impl for o in self.parts]
         self.use(self.plain)
-        yield; self.use(self.plain)
+        yield
+        self.use(self.plain)
     def use(self, calls):
         for o,call in zip(self.parts, calls): o._compiled_call_impl = call
     def before_train(self): self.use(self.fast)

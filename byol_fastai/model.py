@@ -91,7 +91,7 @@ def _timm(name, pretrained, size, in_chans, kwargs):
 
 # %% ../nbs/03_model.ipynb #m2
 def _without_head(model, name):
-    "Take classification layer and side exits off a network of timm, fastai, torchvision"
+    "A network of timm, fastai or torchvision with its classification layer taken off, in place; the side exits too"
     if hasattr(model, 'reset_classifier'):
         if model.num_classes: model.reset_classifier(0)
         return model
@@ -102,13 +102,12 @@ def _without_head(model, name):
         if hasattr(model, o): setattr(model, o, off)
     for part in 'fc','classifier','heads','head':
         head = getattr(model, part, nn.Identity())
-        if not (linear := [m for m in head.modules() if isinstance(m, nn.Linear)]): continue
-        norms = [m for m in head.children() if isinstance(m, nn.LayerNorm)
-            and len(linear)==1]
-        setattr(model, part, nn.Sequential(*norms)); return model
-    raise UserValueError("The classification layer "
-        f"of torchvision's {name!r} was not found; "
-        "use the model of that name in timm, or set `.n_features` on your own module.")
+        linear = [m for m in head.modules() if isinstance(m, nn.Linear)]
+        if not linear: continue
+        norms = [m for m in head.children() if isinstance(m, nn.LayerNorm)] if len(linear)==1 else []
+        setattr(model, part, nn.Sequential(*norms))
+        return model
+    raise UserValueError(f"The classification layer of torchvision's {name!r} was not found; use the model of that name in timm, or set `.n_features` on your own module.")
 
 # %% ../nbs/03_model.ipynb #m3
 def _torchvision(name, pretrained, size, in_chans, kwargs):

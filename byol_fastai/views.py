@@ -295,40 +295,26 @@ def _as_view(o):
             f"an array [h,w,C] or a PIL image, but the transform returned {_what(o)}.")
     return _floats(o.as_subclass(Tensor))
 
-# %% ../nbs/02_views.ipynb #c062a
-class _OneByOne:
-    "A view of a batch, made image by image"
-    def __call__(self, x:Tensor)->Tensor:
-        """Images [B,C,H,W] as floats in [0,1] or bytes,
-        padded ones with `x.sizes` -> views [B,C,h,w], on the device of `x`"""
-        sizes,images = batch_sizes(x),x.as_subclass(Tensor).cpu()
-        if sizes is not None:
-            images = [o[:,:h,:w] for o,(h,w) in zip(images, sizes.tolist())]
-        views = [_as_view(self.one(self.gives[self.wants](o))) for o in images]
-        if len(shapes := {tuple(o.shape) for o in views})>1:
-            raise UserValueError("The views of a batch must have one shape, but these "
-                f"have {sorted(shapes)}: let the transform crop or resize to one size.")
-        return torch.stack(views).to(x.device)
-    def check(self, x): check_unit(x)
-
 # %% ../nbs/02_views.ipynb #c062
-class PerImage(_OneByOne):
-    """A view of a batch by any transform of one image.
-    What it returns goes to the network: let it crop to one size, and normalise"""
+class PerImage:
+    "A view of a batch by any transform of one image. What it returns goes to the network: let it crop to one size, and normalise"
     gives = dict(array=_array, pil=_pil, bytes=_bytes, floats=_floats)
     def __init__(self,
-        # One image -> tensor [C,h,w], array [h,w,C], PIL image, or `{'image': ...}`
-        tfm:Callable,
-        # How the image is given: `'array'` (uint8 [H,W,C]), `'pil'`,
-        # `'bytes'` or `'floats'` (tensors [C,H,W]); found out if `None`
-        wants:str|None=None,
+        tfm:Callable, # One image -> tensor [C,h,w], array [h,w,C], PIL image, or albumentations' `{'image': ...}`
+        wants:str|None=None, # The image is given as `'array'` (uint8 [H,W,C]), `'pil'`, `'bytes'` or `'floats'` (tensors [C,H,W]); found out if `None`
     ):
         self.tfm,self.wants = tfm,wants or _wanted(tfm)
-        if self.wants not in self.gives: raise UserValueError(f"wants={wants!r} must be "
-            f"one of {', '.join(map(repr, self.gives))}.")
-    def one(self, image):
-        theirs = _is_from(self.tfm, 'albumentations')
-        return self.tfm(image=image) if theirs else self.tfm(image)
+        if self.wants not in self.gives: raise UserValueError(f"wants={wants!r} must be one of {', '.join(map(repr, self.gives))}.")
+    def __call__(self, x:Tensor)->Tensor:
+        "Images [B,C,H,W] as floats in [0,1] or bytes, padded ones with `x.sizes` -> views [B,C,h,w], on the device of `x`"
+        sizes,images = batch_sizes(x),x.as_subclass(Tensor).cpu()
+        if sizes is not None: images = [o[:,:h,:w] for o,(h,w) in zip(images, sizes.tolist())]
+        views = [_as_view(self.one(self.gives[self.wants](o))) for o in images]
+        if len(shapes := {tuple(o.shape) for o in views})>1:
+            raise UserValueError(f"The views of a batch must have one shape, but these have {sorted(shapes)}: let the transform crop or resize to one size.")
+        return torch.stack(views).to(x.device)
+    def one(self, image): return self.tfm(image=image) if _is_from(self.tfm, 'albumentations') else self.tfm(image)
+    def check(self, x): check_unit(x)
 
 # %% ../nbs/02_views.ipynb #c065
 def _is_for_one(view):
