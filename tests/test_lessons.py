@@ -1,8 +1,9 @@
 "Every notebook runs, is built as a lesson should be, and says the same as the module that is exported from it"
-import re, shutil, subprocess, sysconfig
+import ast, re, shutil, subprocess, sysconfig
 from pathlib import Path
 import nbformat, pytest
 from nbclient import NotebookClient
+from byol_fastai.config import PRESETS
 from conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
@@ -68,6 +69,16 @@ def test_it_is_light_and_in_small_pieces_and_speaks_plain_markdown(path):
 @pytest.mark.parametrize('name', ['00_start', '01_data', '02_views', '03_model', '04_loss', '05_ema'])
 def test_it_is_read_in_one_sitting(name):
     assert sum(c.cell_type=='code' for c in read(ROOT/'nbs'/f'{name}.ipynb').cells) <= 50
+
+@pytest.mark.parametrize('name', ['00_start', '07_learner'])
+def test_it_trains_with_the_settings_of_the_program_where_it_says_so(name):
+    calls = [o for c in read(ROOT/'nbs'/f'{name}.ipynb').cells if c.cell_type=='code' and not re.match('%|import sys', c.source)
+        for o in ast.walk(ast.parse(c.source)) if isinstance(o, ast.Call)]
+    preset = {k: v for k,v in PRESETS['shapes'].items() if k not in ('arch', 'epochs', 'bs')}
+    def given(call): return {k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg in preset and isinstance(k.value, ast.Constant)}
+    learner = max((given(o) for o in calls if ast.unparse(o.func)=='byol_learner'), key=len)
+    fit = next({**given(o), 'lr': ast.literal_eval(o.args[1])} for o in calls if ast.unparse(o.func)=='learn.fit_byol' and any(k.arg=='flat' for k in o.keywords) and len(o.args)>1)
+    assert learner | fit==preset
 
 def test_the_index_leads_to_every_lesson_and_to_none_that_is_not_there():
     linked = re.findall(r'\]\(([\dw]\d\w*\.ipynb)\)', prose(ROOT/'nbs'/'index.ipynb'))
