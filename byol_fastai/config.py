@@ -117,7 +117,8 @@ GROUPS = ImageOptions,NetworkOptions,FitOptions,WatchOptions
 
 # %% ../nbs/w4b_config.ipynb #c094d250
 PRESETS = dict(
-    shapes=dict(arch='tiny', epochs=20, bs=64, opt='sgd', lr=.05, flat=.6, wd=1e-4, predictor_lr_mult=20., extra_views=2, n_hidden=256, n_proj=64),
+    shapes=dict(arch='tiny', epochs=15, bs=64, opt='sgd', lr=.05, flat=.6, tau=.95, wd=1e-4, predictor_lr_mult=20., extra_views=2,
+        n_hidden=256, n_proj=64, probe_every=3),
     cifar10=dict(arch='resnet18', epochs=200, bs=256),
     folder=dict(arch='resnet18', epochs=200, bs=128)) # fields of `RunConfig` for each source; `folder` stands for all others
 

@@ -490,7 +490,7 @@ def _load_folder(source, size, n, labels, memory_gb, stats, max_pixels):
 
 # %% ../nbs/w1b_images.ipynb #c066
 def _load_shapes(size, n, stats):
-    train,test = make_shapes(n or 5000, size),make_shapes(min(n or 2000, 2000), size, seed=1)
+    train,test = make_shapes(n or 6000, size),make_shapes(min(n or 2000, 2000), size, seed=1)
     found = [f"{len(train[0]):,} embedded shapes in {len(SHAPES)} classes to train on, {len(test[0]):,} others to test on."]
     digest = hashlib.sha256(train[0].numpy().tobytes()).hexdigest()[:32]
     return ImageSource('shapes', size, ImageArray(*train), ImageArray(*test), SHAPES, None, *stats, found, dict(count=len(train[0]), hash=digest))
