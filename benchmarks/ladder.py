@@ -5,7 +5,7 @@
 from copy import deepcopy
 from functools import partial
 from torch import nn
-from seeds import experiment, figures, fit, learner, probes
+from seeds import SHORT, experiment, figures, fit, learner, probes
 
 GENERATIONS = tuple(f'generation {i}' for i in range(1, 6))
 
@@ -35,6 +35,6 @@ def moving(config, seed: int) -> dict:
 def jobs(config) -> dict: return {('untrained', *GENERATIONS): partial(climb, config), 'EMA': partial(moving, config)}
 
 def main(argv=None):
-    experiment('ladder', 'Probes on the embedded shapes of five generations, each trained to predict the frozen one before it, the first of them a random network', jobs, argv, __doc__)
+    experiment('ladder', 'Probes on the embedded shapes of five generations, each trained to predict the frozen one before it, the first of them a random network', jobs, argv, __doc__, preset=SHORT)
 
 if __name__ == '__main__': main()

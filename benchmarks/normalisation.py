@@ -7,7 +7,7 @@ In every setting the gradient is stopped at the target and the predictor is ther
 from functools import partial
 import torch.nn.functional as F
 from byol_fastai.all import byol_loss
-from seeds import experiment, figures, fit, learner
+from seeds import SHORT, experiment, figures, fit, learner
 
 def none(p, z): return (p-z.detach()).pow(2).sum(-1).mean()
 def layer_norm(p, z): return none(*(F.layer_norm(o, o.shape[-1:]) for o in (p, z)))/p.shape[-1]
@@ -35,6 +35,6 @@ def one(config, opt: str, loss, seed: int) -> dict:
 def jobs(config) -> dict: return {f'{opt} {k}': partial(one, config, opt, loss) for (opt, k), loss in LOSSES.items()}
 
 def main(argv=None):
-    experiment('normalisation', 'Probes on the embedded shapes after training with different losses and optimizers', jobs, argv, __doc__, lrs=LRS)
+    experiment('normalisation', 'Probes on the embedded shapes after training with different losses and optimizers', jobs, argv, __doc__, preset=SHORT, lrs=LRS)
 
 if __name__ == '__main__': main()

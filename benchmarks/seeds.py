@@ -22,6 +22,7 @@ from ledger import file_of, record
 from timing import set_threads
 
 SEEDS = 5 # of every experiment on the embedded shapes
+SHORT = dict(epochs=6, probe_every=1) # for experiments with many settings: a third of the main job, in which good and bad settings are already far apart
 
 # --- what is run
 
@@ -150,9 +151,9 @@ def parse(argv, doc: str, settings: list, threads: int | None):
     return a, parser
 
 def experiment(name: str, what: str, jobs: Callable, argv=None, doc: str = '', settings: list | None = None, summary: Callable = means, preset: dict | None = None,
-    threads: int | None = 1, **config):
+    threads: int | None = 1, command: str | None = None, **config):
     """The whole of an experiment: `jobs(config)` gives the jobs of each setting (a string) or group of settings (a tuple), as functions of the seed.
-    `settings` are the rows of the table, by default those of the jobs; `preset` replaces fields of `run_config('shapes')`; `config` is what else was chosen"""
+    `settings` are the rows of the table, by default those of the jobs; `preset` replaces fields of `run_config('shapes')`; `command` is what runs it, by default the file of that name; `config` is what else was chosen"""
     known = [o for k in names_of(jobs(run_config('shapes'))) for o in k]
     a, parser = parse(argv, doc or what, known, threads)
     sizes = {k: getattr(a, k) for k in ('epochs', 'n', 'bs') if getattr(a, k) is not None}
@@ -161,7 +162,7 @@ def experiment(name: str, what: str, jobs: Callable, argv=None, doc: str = '', s
     if a.threads: set_threads(a.threads)
     if a.out: course.RESULTS = a.out
     sized = ''.join(f' --{k} {v}' for k, v in sizes.items())
-    table = Table(name, what, settings or known, recipe(chosen) | config, f'python benchmarks/{name}.py{sized}', summary)
+    table = Table(name, what, settings or known, recipe(chosen) | config, (command or f'python benchmarks/{name}.py')+sized, summary)
     if table.fresh: print(f"{name}: what the ledger has was measured with another {', '.join(table.fresh)}. The experiment starts anew, and the first run replaces it.", file=sys.stderr)
     run_all(table, {k: job for k, job in names_of(jobs(chosen)).items() if {*k} & {*a.chosen}}, a.seeds)
     print(f'{file_of(name)}: ' + ', '.join(f'{k} {len(v)}' for k, v in table.runs.items()) + ' runs')

@@ -3,7 +3,7 @@
     python benchmarks/taus.py
 """
 from functools import partial
-from seeds import experiment, figures, fit, learner
+from seeds import SHORT, experiment, figures, fit, learner
 
 TAUS = 0, .5, .9, .97, .99, .999, 1
 COPIES = {'copy every epoch': 1, 'copy every 4 epochs': 4} # epochs between two copies
@@ -25,6 +25,6 @@ def jobs(config) -> dict:
     return {f'{o:g}': partial(constant, config, o) for o in TAUS} | {'cosine': partial(cosine, config)} | {k: partial(copied, config, o) for k, o in COPIES.items()}
 
 def main(argv=None):
-    experiment('taus', 'Probes on the embedded shapes after the same fit with different decays of the target network', jobs, argv, __doc__)
+    experiment('taus', 'Probes on the embedded shapes after the same fit with different decays of the target network', jobs, argv, __doc__, preset=SHORT)
 
 if __name__ == '__main__': main()

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np, torch
 from byol_fastai.all import ViewPolicy, embed, make_shapes
 from byol_fastai.views import SHAPES_VIEWS
-from seeds import experiment, figures, fit, labelled_of, learner, probes
+from seeds import SHORT, experiment, figures, fit, labelled_of, learner, probes
 
 NO_CROP, NO_COLOUR, NO_FLIP = dict(scale=(.999, 1.), ratio=(1., 1.)), dict(jitter_p=0., gray_p=0.), dict(flip_p=0.)
 PAIRS = {k: (SHAPES_VIEWS | o,)*2 for k, o in {'own pair': {}, 'crops alone': NO_COLOUR, 'colours alone': NO_CROP | NO_FLIP}.items()} # fields of the two `ViewPolicy`
@@ -55,6 +55,6 @@ def jobs(config) -> dict: return {k: partial(one, config, o) for k, o in PAIRS.i
 
 def main(argv=None):
     experiment('views_decide', 'What can be read from encoders that were trained on the embedded shapes with different pairs of views: the class, and each parameter (R^2)', jobs,
-        argv, __doc__, pairs={k: [dict(p) for p in o] for k, o in PAIRS.items()}, turns=TURNS)
+        argv, __doc__, preset=SHORT, pairs={k: [dict(p) for p in o] for k, o in PAIRS.items()}, turns=TURNS)
 
 if __name__ == '__main__': main()
