@@ -7,7 +7,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/w5_course.html.md"""
 # %% auto #0
 __all__ = ['PROFILES', 'LOOK', 'RESULTS', 'MEASURES', 'profile_name', 'profile', 'start_lesson', 'ledger', 'figure',
            'results_table', 'seed_values', 'standard_error', 'difference', 'higher', 'shows', 'seeds_table',
-           'plot_seeds', 'COLOURS', 'versions', 'device_name']
+           'plot_seeds', 'predict_then', 'seed_means', 'COLOURS', 'versions', 'device_name']
 
 # %% ../nbs/w5_course.ipynb #c003
 import json, os, warnings
@@ -43,12 +43,14 @@ _all_ = ['COLOURS', 'versions', 'device_name'] # what a lesson uses of the libra
 # %% ../nbs/w5_course.ipynb #c016
 LOOK = {'figure.dpi':80, 'figure.facecolor':'white', 'axes.spines.top':False, 'axes.spines.right':False, 'axes.grid':True, 'grid.alpha':.3,
     'image.interpolation':'nearest', 'legend.frameon':False} # of all pictures
+_SCORE = {} # of a lesson: was the reader's guess at each result near?
 
 def start_lesson(
     seed:int=42, # Of everything random
 ):
     "What every lesson begins with: a seed, one look for all pictures, and a line that says what it runs on"
     set_seed(seed)
+    _SCORE.clear()
     plt.rcParams.update(LOOK | {'axes.prop_cycle':plt.cycler(color=list(COLOURS.values()))})
     v = versions()
     print(f"byol_fastai {v['byol_fastai']}, fastai {v['fastai']}, torch {v['torch']}; {device_name()}; profile {profile_name()!r}")
@@ -315,3 +317,44 @@ def _draw(ax, name, settings, measure, curves, rivals, numeric, labels, colours,
     ax.set_ylabel({'knn':'kNN accuracy', 'linear':'linear accuracy'}.get(measure, measure.replace('_', ' '))+(', %' if k==100 else ''))
     found = {o: _rival(name, v) for o,v in (rivals or {}).items()}
     _draw_rivals(ax, {o: v if v is None else k*v for o,v in found.items()})
+
+# %% ../nbs/w5_course.ipynb #p002
+def _draw_guesses(given, result, what, within):
+    "Bars for what was measured, with a band of `within` on both sides, and a diamond for every guess"
+    ax = plt.subplots(figsize=(6.5, .5*len(given)+1.2), layout='constrained')[1]
+    found = [result[k] for k in given]
+    ax.barh([*given], found, color=COLOURS['blue'], alpha=.6, xerr=within, ecolor='#777777', label='measured')
+    ax.plot([*given.values()], [*given], 'D', color=COLOURS['orange'], mec='black', label='your guess')
+    ax.invert_yaxis()
+    ax.set_xlabel(what)
+    ax.legend()
+    return ax
+
+# %% ../nbs/w5_course.ipynb #p003
+def predict_then(
+    guess:dict, # The reader's number for each result, or `None` where there is none yet
+    result:dict, # What was measured, under the same names; `None` where it was not yet run
+    what:str='', # What the numbers are, with their unit
+    within:float=5., # So near counts as right
+)->plt.Axes|None: # `None` where nothing was guessed, or nothing is known yet
+    "Draw the guesses beside the results, and say how many of this lesson were near"
+    if unknown := [k for k in guess if k not in result]:
+        raise UserValueError(f"There is no result {unknown[0]!r} to guess: give some of {', '.join(map(repr, result))}.")
+    given = {k:float(v) for k,v in guess.items() if v is not None and result[k] is not None}
+    if not given: return
+    near = {(what, k): abs(v-result[k])<=within for k,v in given.items()}
+    _SCORE.update(near)
+    print(f"{sum(near.values())} of {len(near)} within {within:g}; in this lesson so far {sum(_SCORE.values())} of {len(_SCORE)}.")
+    return _draw_guesses(given, result, what, within)
+
+# %% ../nbs/w5_course.ipynb #p005
+def seed_means(
+    name:str, # An experiment, see `seed_values`
+    settings:list|None=None, # These, in this order; by default all
+    measure:str='knn', # See `seed_values`; accuracies are given in percent
+)->dict: # `{setting: mean}`, `None` where it was never run
+    "The mean over the seeds of every setting"
+    settings = [_setting(o) for o in ifnone(settings, _runs(name))]
+    k = 100 if _is_share(measure, None) else 1
+    values = {o: seed_values(name, o, measure).values() for o in settings}
+    return {o: k*mean(v) if v else None for o,v in values.items()}
