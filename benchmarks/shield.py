@@ -4,7 +4,7 @@
 """
 from functools import partial
 from torch import nn
-from seeds import experiment, figures, fit, learner, probes
+from seeds import SHORT, experiment, figures, fit, learner, probes
 from views_decide import decoded
 
 STAGES = 'encoder', 'projection', 'prediction'
@@ -20,6 +20,7 @@ def stages(config, seed: int):
 def jobs(config) -> dict: return {STAGES: partial(stages, config)}
 
 def main(argv=None):
-    experiment('shield', 'What can be read from encoder, projection and prediction of BYOL on the embedded shapes: the class, and each parameter (R^2)', jobs, argv, __doc__)
+    experiment('shield', 'What can be read from encoder, projection and prediction of BYOL on the embedded shapes: the class, and each parameter (R^2)', jobs, argv,
+        __doc__, preset=SHORT)
 
 if __name__ == '__main__': main()

@@ -2,15 +2,18 @@
 
     python benchmarks/views_decide.py
 """
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 import numpy as np, torch
-from byol_fastai.all import ViewPolicy, embed, make_shapes
+from fastai.vision.all import Callback
+from byol_fastai.all import ViewPolicy, embed, linear_probe, make_shapes
 from byol_fastai.views import SHAPES_VIEWS
 from seeds import SHORT, experiment, figures, fit, labelled_of, learner, probes
 
 NO_CROP, NO_COLOUR, NO_FLIP = dict(scale=(.999, 1.), ratio=(1., 1.)), dict(jitter_p=0., gray_p=0.), dict(flip_p=0.)
 PAIRS = {k: (SHAPES_VIEWS | o,)*2 for k, o in {'own pair': {}, 'crops alone': NO_COLOUR, 'colours alone': NO_CROP | NO_FLIP}.items()} # fields of the two `ViewPolicy`
 
+FEW = 2000 # images to read from after every epoch
 TURNS = dict(hue=1., left=1., top=1., stripe_turn=np.pi, phase=2*np.pi) # parameters that go round in a circle, and how far round is
 
 def columns(name: str, values) -> np.ndarray:
@@ -33,19 +36,35 @@ def read_out(train, test, name: str, known: tuple) -> float:
     wrong = ((yt[:, varies]-model.predict(test).reshape(len(yt), -1))**2).sum(0)
     return max(0., float((1-wrong/((yt[:, varies]-yt[:, varies].mean(0))**2).sum(0)).mean()))
 
+@cache
+def drawn_from(n: int, size: int, seed: int):
+    "The classes of the shapes, and what they were drawn from"
+    return make_shapes(n, size, seed=seed, return_params=True)[1:]
+
 def decoded(encoder, config) -> dict:
     "How well each parameter of the shapes can be read from what `encoder` makes of them"
     loaders = labelled_of(config)
     sets = [embed(encoder, o) for o in loaders]
-    drawn = [make_shapes(len(y), loaders.size, seed=seed, return_params=True) for seed, (_, y) in enumerate(sets)]
-    for (_, y), (_, same, _) in zip(sets, drawn): assert torch.equal(y, same), 'the parameters are those of other images'
-    return {k: read_out(*(o[0].numpy() for o in sets), k, [params[k] for _, _, params in drawn]) for k in drawn[0][2]}
+    drawn = [drawn_from(len(y), loaders.size, seed) for seed, (_, y) in enumerate(sets)]
+    for (_, y), (same, _) in zip(sets, drawn): assert torch.equal(y, same), 'the parameters are those of other images'
+    return {k: read_out(*(o[0].numpy() for o in sets), k, [params[k] for _, params in drawn]) for k in drawn[0][1]}
+
+class Reading(Callback):
+    "Reads class and parameters out of the encoder before the fit and after every epoch of it"
+    def __init__(self, config): self.config, self.rows = replace(config, n=min(config.n or FEW, FEW)), []
+    def before_fit(self): self.rows = [self.look()]
+    def after_epoch(self): self.rows.append(self.look())
+    def look(self):
+        encoder = self.model.encoder
+        return dict(shape=linear_probe(*(embed(encoder, o) for o in labelled_of(self.config)))) | decoded(encoder, self.config)
 
 def one(config, pair: tuple, seed: int) -> dict:
     "BYOL with this pair of views"
     size = labelled_of(config).size
-    learn = fit(learner(config, seed, policies=tuple(ViewPolicy(size, **o) for o in pair)), config)
-    return figures(learn, config, decoded=decoded(learn.model.encoder, config))
+    learn = learner(config, seed, policies=tuple(ViewPolicy(size, **o) for o in pair), cbs=Reading(config))
+    made = figures(fit(learn, config), config, decoded=decoded(learn.model.encoder, config))
+    table = {-1: {}} | {o['epoch']: o for o in made['history']} # the first row was read before the first epoch
+    return made | dict(history=[row | dict(epoch=i) | read for (i, row), read in zip(table.items(), learn.reading.rows)])
 
 def untrained(config, seed: int) -> dict:
     encoder = learner(config, seed).model.encoder
