@@ -6,10 +6,12 @@ Docs: https://byol-fastai.github.io/byol_fastai/family.html.md"""
 
 # %% auto #0
 __all__ = ['FAMILY', 'OwnLabels', 'nt_xent', 'info_nce_queue', 'MoCoQueue', 'barlow_twins_loss', 'vicreg_loss', 'dino_loss',
-           'DINOLoss', 'PairLoss', 'Relative', 'become', 'family_learner']
+           'DINOLoss', 'Prototypes', 'take', 'TinyViT', 'hide_block', 'LatentPredictor', 'MaskedLatents', 'LatentLoss',
+           'SingleView', 'PairLoss', 'Relative', 'become', 'family_learner']
 
 # %% ../nbs/11_family.ipynb #c005
 from fastai.vision.all import *
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from .errors import UserTypeError, UserValueError
 from .views import TwoViews
@@ -171,6 +173,154 @@ class DINOLoss(Module):
             self.centre = torch.lerp(now, self.centre, self.momentum)
         return loss
 
+# %% ../nbs/11_family.ipynb #e065
+class Prototypes(nn.Module):
+    "How near a projection is to each of K learned directions: cosines, [B,d] -> [B,K]"
+    def __init__(self,
+        n_proj:int, # Length d of a projection
+        n:int, # Directions K
+    ):
+        super().__init__()
+        self.n_proj,self.out_features = n_proj,n
+        self.directions = nn.Parameter(torch.randn(n, n_proj))
+    def forward(self, z): return F.linear(*_unit(z, self.directions))
+
+# %% ../nbs/11_family.ipynb #m010
+def _blocks(width, depth, heads):
+    return nn.Sequential(*[nn.TransformerEncoderLayer(width, heads, 4*width, 0., 'gelu',
+        batch_first=True, norm_first=True) for _ in range(depth)])
+
+def take(
+    t:Tensor, # Tokens [B,N,d]
+    places:Tensor, # Which of them, int64 [B,M]
+)->Tensor: # [B,M,d]
+    "The tokens at some places, which may be others in each image"
+    return t.gather(1, places[...,None].expand(-1, -1, t.shape[-1]))
+
+# %% ../nbs/11_family.ipynb #m010b
+def _check_squares(size, square):
+    if not isinstance(size, int) or size<2*square or size%square:
+        raise UserValueError(f"Views of {size} pixels cannot be cut into squares of {square}: "
+            "give a size that is a multiple of it, twice as large at least.")
+
+# %% ../nbs/11_family.ipynb #m011
+class TinyViT(nn.Module):
+    "A vision transformer small enough for a laptop's CPU: [B,C,H,W] -> [B,n_features]"
+    def __init__(self,
+        size:int=32, # Side of a view, pixels
+        square:int=4, # Side of the square that becomes one token, pixels
+        width:int=64, # Length d of a token
+        depth:int=2, # Transformer blocks
+        heads:int=4, # Of the attention
+        in_chans:int=3, # Channels C of the images
+    ):
+        super().__init__()
+        _check_squares(size, square)
+        self.n_features,self.side = width,size//square
+        self.patches = nn.Conv2d(in_chans, width, square, square)
+        self.places = nn.Parameter(.02*torch.randn(1, self.side**2, width))
+        self.blocks,self.norm = _blocks(width, depth, heads),nn.LayerNorm(width)
+
+    def forward(self, x): return self.tokens(x).mean(1)
+
+# %% ../nbs/11_family.ipynb #m012
+@patch
+def tokens(self:TinyViT,
+    x:Tensor, # Images [B,C,H,W]
+    keep:Tensor|None=None, # Look at these squares only, int64 [B,M]
+)->Tensor: # [B,N,d], or [B,M,d]
+    "One vector for each square of the images, row by row"
+    t = self.patches(x).flatten(2).transpose(1, 2) + self.places
+    return self.norm(self.blocks(t if keep is None else take(t, keep)))
+
+# %% ../nbs/11_family.ipynb #m020
+def hide_block(
+    n:int, # Images
+    side:int, # Squares in a row of an image
+    block:int, # Squares in a row of what is hidden
+    device=None, # Where the result is wanted
+)->tuple: # Places of what is seen [n, side²-block²], and of what is hidden [n, block²]
+    "A square block at a place of its own in each image"
+    top,left = torch.randint(side-block+1, (2, n, 1, 1), device=device)
+    at = torch.arange(side, device=device)
+    rows,cols = at[:,None]-top, at-left
+    inside = ((rows>=0)&(rows<block)&(cols>=0)&(cols<block)).flatten(1)
+    order = inside.int().argsort(dim=1, stable=True)
+    return order[:,:-block**2],order[:,-block**2:]
+
+# %% ../nbs/11_family.ipynb #m030
+class LatentPredictor(nn.Module):
+    "From the tokens of what is seen to those of what is hidden"
+    def __init__(self,
+        width:int, # Length d of a token
+        n_places:int, # Squares of an image
+        depth:int=1, # Transformer blocks
+        heads:int=4, # Of the attention
+    ):
+        super().__init__()
+        self.places = nn.Parameter(.02*torch.randn(1, n_places, width))
+        self.asked = nn.Parameter(.02*torch.randn(1, 1, width))
+        self.blocks = _blocks(width, depth, heads)
+        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+
+    def forward(self, context, seen, hidden):
+        places = self.places.expand(len(context), -1, -1)
+        asked = self.asked + take(places, hidden)
+        t = self.blocks(torch.cat([context+take(places, seen), asked], 1))
+        return self.out(t[:,seen.shape[1]:])
+
+# %% ../nbs/11_family.ipynb #m031
+class MaskedLatents(nn.Module):
+    "Predict what the target makes of a hidden block (after I-JEPA, arXiv 2301.08243)"
+    def __init__(self,
+        encoder:TinyViT, # Online encoder
+        block:int|None=None, # Squares in a row of what is hidden; by default half a row
+    ):
+        super().__init__()
+        self.encoder,self.projector = encoder,nn.Identity()
+        self.block,self.projections = block or encoder.side//2,()
+        self.predictor = LatentPredictor(encoder.n_features, encoder.side**2)
+        self.target = deepcopy(encoder).requires_grad_(False)
+
+    def forward(self, x):
+        seen,hidden = hide_block(len(x), self.encoder.side, self.block, x.device)
+        context = self.encoder.tokens(x, seen)
+        self.projections = context.detach().mean(1),
+        return self.predictor(context, seen, hidden),hidden
+
+# %% ../nbs/11_family.ipynb #m032
+@patch
+@torch.no_grad()
+def targets(self:MaskedLatents, x:Tensor)->tuple:
+    "The target's tokens of the whole images `x`, each with mean 0 and deviation 1"
+    return F.layer_norm(self.target.tokens(x), (self.encoder.n_features,)),
+
+@patch
+@torch.no_grad()
+def update_target(self:MaskedLatents,
+    tau:float, # Share of the target that stays, in [0, 1]
+):
+    "As in `BYOL.update_target`, for the encoder alone"
+    pair = self.target.parameters(),self.encoder.parameters()
+    torch._foreach_lerp_(*map(list, pair), 1-tau)
+
+# %% ../nbs/11_family.ipynb #m033
+class LatentLoss(Module):
+    "How far the predicted tokens are from those of the target, where the image was hidden"
+    def forward(self,
+        preds:tuple, # Predicted tokens [B,M,d] and their places [B,M]
+        t:Tensor, # Target's tokens of the whole images [B,N,d]
+    )->Tensor: # Scalar
+        tokens,hidden = preds
+        return F.smooth_l1_loss(tokens.float(), take(t.float(), hidden))
+
+class SingleView(TwoViews):
+    "One view of each image, in place of two"
+    name = 'two_views'
+    def before_batch(self):
+        super().before_batch()
+        self.learn.xb = self.xb[:1]
+
 # %% ../nbs/11_family.ipynb #e070
 class PairLoss(Module):
     "A loss between the projections of the two views, which needs no labels"
@@ -189,6 +339,7 @@ class Relative:
     target:bool # Is there a target network that follows slowly?
     predictor:bool # Is there a predictor?
     loss:Callable # Length of a projection -> loss for a `Learner`
+    prototypes:int=0 # With which the projections are compared, see `Prototypes`
 
 # %% ../nbs/11_family.ipynb #e071
 FAMILY = {
@@ -199,7 +350,8 @@ FAMILY = {
     'moco':         Relative(True,  False, MoCoQueue),
     'barlow':       Relative(False, False, lambda d: PairLoss(barlow_twins_loss)),
     'vicreg':       Relative(False, False, lambda d: PairLoss(vicreg_loss)),
-    'dino':         Relative(True,  False, DINOLoss)} # by name
+    'dino':         Relative(True,  False, DINOLoss, 256),
+    'masked latents': Relative(True, True, lambda d: LatentLoss())} # by name
 
 # %% ../nbs/11_family.ipynb #e080
 def _relative(learn, method):
@@ -212,22 +364,53 @@ def _relative(learn, method):
             "that could be averaged over more views; leave it at 0.")
     return FAMILY[method]
 
+# %% ../nbs/11_family.ipynb #e080b
+def _n_out(projector): return getattr([*projector.modules()][-1], 'out_features', 0)
+
+def _add_prototypes(model, n):
+    "At the end of both projectors, with the same directions to begin with"
+    model.projector.append(Prototypes(_n_out(model.projector), n))
+    model.target[1].append(deepcopy(model.projector[-1]).requires_grad_(False))
+
+def _edit(learn, o):
+    "What `o` has more or less than BYOL"
+    model = learn.model
+    if o.prototypes: _add_prototypes(model, o.prototypes)
+    if not o.predictor: model.predictor = nn.Identity()
+    if not o.target:
+        model.target = nn.Identity()
+        learn.remove_cb(learn.ema_target)
+        learn.add_cb(OwnLabels())
+
+# %% ../nbs/11_family.ipynb #e080c
+def _plain(view):
+    "The same crops and flips; colours and sharpness stay"
+    if not isinstance(view, BatchView): return view
+    off = dict.fromkeys(('jitter_p', 'gray_p', 'blur_p', 'solarize_p'), 0.)
+    return BatchView(replace(view.policy, **off))
+
+def _mask(learn, o):
+    "One plain view with a hidden block, in place of two views"
+    encoder,view = learn.model.encoder,_plain(learn.two_views.view1)
+    if not isinstance(encoder, TinyViT):
+        raise UserTypeError("masked latents: squares can be hidden from a TinyViT only, "
+            f"not from a {type(encoder).__name__}; leave `arch` out, or give TinyViT(size).")
+    learn.model = MaskedLatents(encoder)
+    learn.remove_cb(learn.two_views)
+    learn.add_cb(SingleView(view, view))
+
 # %% ../nbs/11_family.ipynb #e081
 def become(
     learn:Learner, # From `byol_learner`, not yet trained; changed in place
     method:str, # One of `FAMILY`
     loss_func:Callable|None=None, # By default that of the method
 )->Learner: # The same learner
-    "Turn a learner of BYOL into one of another method: three edits"
-    o,model = _relative(learn, method),learn.model
-    d = model.projector[-1].out_features
-    if not o.predictor: model.predictor = nn.Identity()
-    if not o.target:
-        model.target = nn.Identity()
-        learn.remove_cb(learn.ema_target)
-        learn.add_cb(OwnLabels())
-    learn.loss_func = loss_func or o.loss(d)
-    if isinstance(learn.loss_func, nn.Module): model.memory = learn.loss_func # saved with it
+    "Turn a learner of BYOL into one of another method"
+    o = _relative(learn, method)
+    (_mask if method=='masked latents' else _edit)(learn, o)
+    learn.loss_func = loss_func or o.loss(_n_out(learn.model.projector))
+    if isinstance(learn.loss_func, nn.Module):
+        learn.model.memory = learn.loss_func # a queue or a centre is saved with the model
     return learn
 
 # %% ../nbs/11_family.ipynb #e082
@@ -235,11 +418,12 @@ def become(
 def family_learner(
     method:str, # One of `FAMILY`
     dls:DataLoaders, # Clean batches, as from `byol_dls`
-    arch:str|Callable|nn.Module='tiny', # As in `byol_learner`
+    arch:str|Callable|nn.Module='tiny', # As in `byol_learner`; a `TinyViT` for masked latents
     loss_func:Callable|None=None, # By default that of the method
     guard:bool|None=None, # Stop a collapsed fit; by default where the loss is that of BYOL
     **kwargs # Of `byol_learner`
 )->Learner:
     "A `byol_learner` that has become another method"
     if guard is None: guard = method in ('byol', 'mean teacher', 'simsiam')
+    if method=='masked latents' and arch=='tiny': arch = TinyViT(dls.size)
     return become(byol_learner(dls, arch, guard=guard, **kwargs), method, loss_func)
