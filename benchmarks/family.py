@@ -1,0 +1,60 @@
+"""BYOL and its relatives: the same fit on the embedded shapes with the same encoder, views, batch and optimizer, each method with its own loss and the best of a short list of learning rates.
+
+    python benchmarks/family.py
+"""
+import json
+from dataclasses import replace
+from functools import partial
+from byol_fastai import course
+from byol_fastai.all import KNNProbe, accuracy_of, embed, knn_predict
+from byol_fastai.evaluate import suitable_k
+from byol_fastai.family import FAMILY, become, family_learner
+from seeds import changes, experiment, figures, fit, labelled_of, learner, recipe
+
+PRESET = dict(epochs=8, tau=.95, n=6000, extra_views=0)
+RATES = .0015, .005, .015, .05, .15 # the list, for all methods that are trained with SGD
+ADAM_RATES = .0005, .0015, .005 # for the transformer, which is trained with AdamW
+TRIAL_SEED = 100 # of the fits that choose a rate; no row of the table has it
+CHOSEN = dict(rates=[*RATES], adam_rates=[*ADAM_RATES], trial_seed=TRIAL_SEED, trial='half of the epochs, kNN within the training images')
+
+def masked(config, seed: int):
+    "The learner of masked latents, whose encoder is a transformer, on the loaders of a run of BYOL and with its probe"
+    byol = learner(config, seed)
+    learn = family_learner('masked latents', byol.dls, opt='adamw', tau=config.tau, cbs=[o for o in byol.cbs if isinstance(o, KNNProbe)])
+    learn.logger = byol.logger
+    return learn
+
+def relative(config, method: str, seed: int):
+    "The learner of `method`: that of a run of BYOL, with one thing changed"
+    return masked(config, seed) if method == 'masked latents' else become(learner(config, seed), method)
+
+def trial(config, method: str, lr: float) -> float:
+    "How good a rate is: kNN among the images that were trained on, each without itself, after a fit of half the length; 0 where the fit fails"
+    short = replace(config, epochs=max(1, config.epochs//2))
+    learn = fit(relative(short, method, TRIAL_SEED), short, lr=lr)
+    bank, labels = embed(learn.model.encoder, labelled_of(short).train)
+    return accuracy_of(knn_predict(bank, labels, bank, suitable_k(labels)), labels) if bank.isfinite().all() else 0.
+
+def chosen_before(config, method: str) -> dict | None:
+    "The choice in the ledger, where it was made for the same experiment"
+    entry = course.ledger('family')
+    if not entry or changes(entry['config'], json.loads(json.dumps(recipe(config) | CHOSEN))): return None
+    return next((o['trials'] for o in entry['figures']['runs'].get(method, {}).values()), None)
+
+def trials(config, method: str) -> dict:
+    "The accuracy of every rate on the list"
+    rates = ADAM_RATES if method == 'masked latents' else RATES
+    return chosen_before(config, method) or {f'{o:g}': trial(config, method, o) for o in rates}
+
+def run(config, method: str, seed: int) -> dict:
+    "A fit with the rate that was best in the trials, which are kept with it"
+    tried = trials(config, method)
+    lr = float(max(tried, key=tried.get))
+    return figures(fit(relative(config, method, seed), config, lr=lr), config, lr=lr, trials=tried)
+
+def jobs(config) -> dict: return {o: partial(run, config, o) for o in FAMILY}
+
+def main(argv=None):
+    experiment('family', 'Probes on the embedded shapes after the same fit by BYOL and by its relatives', jobs, argv, __doc__, preset=PRESET, **CHOSEN)
+
+if __name__ == '__main__': main()
