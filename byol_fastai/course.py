@@ -7,10 +7,13 @@ Docs: https://byol-fastai.github.io/byol_fastai/w5_course.html.md"""
 # %% auto #0
 __all__ = ['PROFILES', 'LOOK', 'RESULTS', 'MEASURES', 'profile_name', 'profile', 'start_lesson', 'ledger', 'figure',
            'results_table', 'seed_values', 'standard_error', 'difference', 'higher', 'shows', 'seeds_table',
-           'plot_seeds', 'predict_then', 'seed_means', 'COLOURS', 'versions', 'device_name']
+           'plot_seeds', 'predict_then', 'seed_means', 'flipbook', 'COLOURS', 'versions', 'device_name']
 
 # %% ../nbs/w5_course.ipynb #c003
 import json, os, warnings
+from base64 import b64encode
+from html import escape
+from io import BytesIO
 from importlib.resources import files
 from statistics import mean, stdev
 warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a reader could do about
@@ -358,3 +361,27 @@ def seed_means(
     k = 100 if _is_share(measure, None) else 1
     values = {o: seed_values(name, o, measure).values() for o in settings}
     return {o: k*mean(v) if v else None for o,v in values.items()}
+
+# %% ../nbs/w5_course.ipynb #f002
+_TURN = "[...this.closest('div').querySelectorAll('figure')].forEach((o, i) => o.hidden = i != this.value)"
+
+def _page(fig, text, hidden):
+    "A picture and its words as HTML; the picture is closed"
+    made = BytesIO()
+    fig.savefig(made, format='png', dpi=LOOK['figure.dpi'])
+    plt.close(fig)
+    source = b64encode(made.getvalue()).decode()
+    return (f'<figure{" hidden"*hidden}><img alt="{escape(text)}" src="data:image/png;base64,{source}">'
+        f'<figcaption>{escape(text)}</figcaption></figure>')
+
+# %% ../nbs/w5_course.ipynb #f003
+def flipbook(
+    figures:list, # Pictures, in their order
+    texts:list, # What each of them shows, in words
+): # What Jupyter and the site show as one picture with a slider; its text is in `.data`
+    "Pictures behind a slider, the last one on top"
+    from IPython.display import HTML # only here, where there is a notebook
+    if not figures or len(figures)!=len(texts): raise UserValueError(f"{len(figures)} figures and {len(texts)} texts: give at least one figure, and words for each.")
+    n = len(figures)-1
+    pages = ''.join(_page(fig, text, i<n) for i,(fig,text) in enumerate(zip(figures, texts)))
+    return HTML(f'<div>{pages}<input type="range" min="0" max="{n}" value="{n}" aria-label="page" style="width: 20em" oninput="{_TURN}"></div>')
