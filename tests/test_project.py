@@ -1,5 +1,5 @@
 "Packaging, README and badges say the same thing, and nothing in the repository belongs to the computer it was written on"
-import ast, contextlib, importlib, importlib.metadata as md, json, os, re, subprocess, sys
+import ast, builtins, contextlib, importlib, importlib.metadata as md, json, os, re, subprocess, sys
 from configparser import ConfigParser
 import pytest
 from packaging.requirements import Requirement
@@ -88,13 +88,43 @@ def test_badges_links_and_minutes_in_a_notebook_are_up_to_date(path):
 
 def test_stamping_twice_is_stamping_once_and_owner_and_repository_come_from_settings(monkeypatch):
     stamp = tool('stamp')
-    text = '# T\n\n> s\n\n<!-- badges -->\n\n**Needs** nothing. **Takes** ? min on CPU, not yet run on a T4.\n%pip install git+https://github.com/someone/else'
+    text = '# T\n\n> s\n\n<!-- badges -->\n\n**Needs** nothing. **Takes** ? min on CPU, not yet run on a T4.'
     once = stamp.stamp(text, '05_ema')
-    assert stamp.stamp(once, '05_ema')==once and f"git+https://github.com/{cfg['user']}/{cfg['repo']}" in once
+    assert stamp.stamp(once, '05_ema')==once
     monkeypatch.setattr(stamp, 'settings', lambda: {**cfg, 'user': 'me', 'repo': 'mine', 'branch': 'dev'})
     mine = stamp.stamp(once, '05_ema')
     assert 'me/mine/blob/dev/nbs/05_ema.ipynb' in mine and 'me.github.io/mine/05_ema.html' in mine
     assert not re.search(rf"[/.]{re.escape(cfg['user'])}/|//{re.escape(cfg['user'])}\.", mine)
+
+SETUPS = "import sys\nif 'google.colab' in sys.modules:\n    %pip install -q x\nimport byol_fastai.course", 'try: import other.course\nexcept ImportError: pass'
+
+@pytest.mark.parametrize('old', SETUPS)
+def test_the_setup_cell_is_pinned_to_this_version_and_comes_from_settings_alone(old, monkeypatch):
+    stamp = tool('stamp')
+    cell = stamp.stamp(old, '05_ema')
+    assert stamp.stamp(cell, '05_ema')==cell==stamp.setup_cell()
+    assert f"git+https://github.com/{cfg['user']}/{cfg['repo']}@v{cfg['version']}" in cell and f"{cfg['lib_name']}-{cfg['version']}-py3-none-any.whl" in cell
+    monkeypatch.setattr(stamp, 'settings', lambda: {**cfg, 'user': 'me', 'repo': 'mine', 'version': '9.9'})
+    assert 'github.com/me/mine@v9.9' in (mine := stamp.setup_cell()) and cfg['user'] not in mine.replace(cfg['lib_name'], '')
+
+def runs_setup(found: list):
+    "Run the setup cell where importing the course fails as often as `found` says no; what was installed"
+    from IPython.core.inputtransformer2 import TransformerManager
+    found,installed,real = iter(found), [], builtins.__import__
+    def importing(name, *args, **kwargs):
+        if name.endswith('.course') and not next(found): raise ImportError(name)
+        return real(name, *args, **kwargs)
+    class Shell:
+        def run_line_magic(self, magic, line): installed.append((magic, line))
+    made = {'get_ipython': Shell, '__builtins__': {**vars(builtins), '__import__': importing}}
+    exec(TransformerManager().transform_cell(tool('stamp').setup_cell()), made)
+    return installed
+
+def test_the_setup_cell_installs_only_where_nothing_is_and_says_what_else_can_be_done():
+    assert runs_setup([True])==[]
+    (magic,line), = runs_setup([False, True])
+    assert magic=='pip' and line.startswith('install -q') and '-U' not in line and '--upgrade' not in line
+    with pytest.raises(SystemExit, match='(?s)could not be reached.*pip install https://.*whl.*git clone'): runs_setup([False, False])
 
 # --- nothing of this computer
 

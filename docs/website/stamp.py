@@ -1,7 +1,7 @@
-"What is known elsewhere, written into the notebooks: badges and the Colab install line from `settings.ini`, minutes from the ledger and from the length of the lesson."
+"What is known elsewhere, written into the notebooks: badges and the cell that installs the package from `settings.ini`, minutes from the ledger and from the length of the lesson."
 import json, re
 from pathlib import Path
-from .project import ROOT, colab, repository, settings, site, source
+from .project import ROOT, colab, repository, settings, site, source, wheel
 
 LESSONS = ROOT/'byol_fastai'/'results'/'lessons.json'
 
@@ -12,6 +12,23 @@ def badges(name: str) -> str:
            ('On GitHub', 'https://img.shields.io/badge/GitHub-notebook-181717', source(cfg, name)),
            ('On the site', 'https://img.shields.io/badge/site-lesson-0072B2', f"{site(cfg)}{name}.html")]
     return ' '.join(f'[![{alt}]({image})]({link})' for alt, image, link in row)
+
+def setup_cell() -> str:
+    "The cell that makes sure of the package, wherever the notebook was opened: it installs this version where none is there, and says what else can be done where that fails"
+    cfg = settings()
+    return f'''#| code-fold: true
+try: import {cfg['lib_name']}.course
+except ImportError: # a notebook on Colab or Kaggle, or downloaded alone
+    %pip install -q "{cfg['lib_name']} @ git+{repository(cfg)}@v{cfg['version']}"
+    try: import {cfg['lib_name']}.course
+    except ImportError: raise SystemExit("""{cfg['lib_name']} is not installed, and GitHub could not be reached for it. Two other ways, in a terminal:
+  pip install {site(cfg)}{wheel(cfg)}
+  git clone {repository(cfg)} && pip install ./{cfg['repo']}
+Then restart the kernel and run this cell again.""") from None'''
+
+def is_setup(source: str) -> bool:
+    "Is it the cell that `setup_cell` writes, as it is now or as it once was?"
+    return bool(re.match(r"(?:#\| code-fold: true\n)?(?:import sys\nif 'google\.colab' in sys\.modules:|try: import \w+\.course\nexcept ImportError)", source))
 
 def minutes(name: str, profile: str) -> str | None:
     "How long a lesson takes, as `docs/execute.py` measured it"
@@ -29,12 +46,12 @@ def work(cells: list) -> str:
     return f'{max(5, 5*round((len(text.split())/WORDS + len(lines)/LINES)/5))} min'
 
 def stamp(text: str, name: str, length: str=None) -> str:
-    "The cell source `text` of the notebook `name` with badges, links and minutes brought up to date; `length` is what `work` says"
+    "The cell source `text` of the notebook `name` with badges, setup, links and minutes brought up to date; `length` is what `work` says"
+    if is_setup(text): return setup_cell()
     text = re.sub(r'^<!-- badges -->(\n\[!\[.*)?$', lambda m: f'<!-- badges -->\n{badges(name)}', text, flags=re.M)
     takes = f"**Takes** Run {minutes(name, 'cpu') or '? min'} · work {length or '? min'}."
     text = re.sub(r'\*\*Takes\*\* (.*? on CPU, .*? on a T4|Run .*? min · work .*? min)\.', lambda m: takes, text)
-    text = re.sub(r'\[documentation site\]\([^)]*\)', lambda m: f'[documentation site]({site(settings())})', text)
-    return re.sub(r'git\+https://github\.com/[\w.-]+/[\w.-]+', lambda m: f'git+{repository(settings())}', text)
+    return re.sub(r'\[documentation site\]\([^)]*\)', lambda m: f'[documentation site]({site(settings())})', text)
 
 def stamp_notebook(path: Path) -> bool:
     "Bring one notebook up to date in place; True where something changed"
