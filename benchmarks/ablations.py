@@ -57,7 +57,7 @@ def parts(config) -> dict:
 def predictor(config) -> dict:
     "The learning rate of the predictor in multiples of the others', with the slow target and with a copy of the online network"
     targets = {'EMA': {}, 'tau 0': dict(tau=0., schedule='constant')}
-    return {f'{name} x{k}': partial(trained, config, predictor_lr_mult=k, **o) for name, o in targets.items() for k in (1, 2, 10, 20)}
+    return {f'{name} x{k}': partial(trained, config, predictor_lr_mult=k, **o) for name, o in targets.items() for k in (.1, 1, 2, 10, 20)}
 
 # --- normalisation layers
 
