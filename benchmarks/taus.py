@@ -6,7 +6,7 @@ from functools import partial
 from seeds import SHORT, experiment, figures, fit, learner
 
 TAUS = 0, .5, .9, .97, .99, .999, 1
-COPIES = {'copy every epoch': 1, 'copy every 4 epochs': 4} # epochs between two copies
+COPIES = {'copy every epoch': 1, 'copy every 2 epochs': 2} # epochs between two copies
 
 def constant(config, tau: float, seed: int) -> dict:
     "A tau that never changes"

@@ -270,8 +270,8 @@ def test_the_target_is_copied_every_so_many_epochs(small):
     mp = pytest.MonkeyPatch()
     with mp.context() as m:
         m.setattr(taus, 'learner', learner)
-        taus.copied(small, 1, 0); taus.copied(small, 4, 0); taus.constant(small, .5, 0)
-    assert steps==[[1, 1, 0]*4, [1]*11+[0], [.5]*12]
+        taus.copied(small, 1, 0); taus.copied(small, 2, 0); taus.constant(small, .5, 0)
+    assert steps==[[1, 1, 0]*4, [1, 1, 1, 1, 1, 0]*2, [.5]*12]
 
 def test_a_step_of_the_ladder_has_the_last_student_for_its_target_and_new_weights(small):
     seeds,ladder = program('seeds'),program('ladder')
