@@ -9,7 +9,8 @@ __all__ = ['EXAMPLES', 'RUN_FILES', 'sentence', 'OptionParser', 'nonempty', 'par
            'threads_left', 'show_probes', 'show_report', 'byol_pretrain', 'byol_evaluate']
 
 # %% ../nbs/w4_command_line.ipynb #c960c9c4
-import argparse, errno, os, shlex, sys, time, typing, warnings
+import argparse, errno, os, shlex, signal, sys, threading, time, typing, warnings
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from importlib.metadata import version
@@ -41,7 +42,9 @@ def _sentences(main):
     @wraps(main)
     def _inner(args:list|None=None):
         try: return main(args)
-        except KeyboardInterrupt: sys.exit(f'{main.__name__}: interrupted.')
+        except KeyboardInterrupt:
+            print(f'{main.__name__}: interrupted.', file=sys.stderr)
+            sys.exit(128+signal.SIGINT)
         except Exception as e:
             said = sentence(e)
             if said is None or os.environ.get('BYOL_FASTAI_TRACEBACK', '0') not in ('', '0'): raise
@@ -215,6 +218,18 @@ def show_report(
     more = f"; measure more with: byol_evaluate {shlex.quote(str(run.path))}" if report['probes'] else ''
     print(f"\nNext: look at {run.path/'neighbours.png'}{more}\nUse it: from byol_fastai.all import *; encoder = load_encoder({str(run.path)!r})")
 
+# %% ../nbs/w4_command_line.ipynb #c179s002
+@contextmanager
+def _stopped_by_signals():
+    "Inside the block SIGTERM and SIGHUP raise what Ctrl-C raises, with their number"
+    def stop(number, frame): raise KeyboardInterrupt(number)
+    ours = [o for name in ('SIGTERM', 'SIGHUP') if (o := getattr(signal, name, None)) and signal.getsignal(o)==signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread(): ours = [] # Python lets no other thread do that
+    for o in ours: signal.signal(o, stop)
+    try: yield
+    finally:
+        for o in ours: signal.signal(o, signal.SIG_DFL)
+
 # %% ../nbs/w4_command_line.ipynb #c179d2fa
 def _say_found():
     "A callback that says, before the fit, what the images are"
@@ -231,9 +246,12 @@ def _carry_out(run, others):
     from byol_fastai import runs
     if run.config.threads is None: _share_cores(others)
     bar = sys.stdout.isatty()
-    try: return runs.pretrain(run, [_say_found(), runs.TimeLeft(), *([] if bar else [runs.SayRows()])], bar)
-    except KeyboardInterrupt:
-        sys.exit(f"\nInterrupted. Go on with: byol_pretrain --resume {shlex.quote(str(run.path))}" if run.kept else "\nInterrupted before the end of the first epoch: nothing was kept.")
+    try:
+        with _stopped_by_signals(): return runs.pretrain(run, [_say_found(), runs.TimeLeft(), *([] if bar else [runs.SayRows()])], bar)
+    except KeyboardInterrupt as e:
+        print(f"\nInterrupted. Go on with: byol_pretrain --resume {shlex.quote(str(run.path))}" if run.kept else
+            "\nInterrupted before the end of the first epoch: nothing was kept.", file=sys.stderr, flush=True)
+        sys.exit(128+(e.args[0] if e.args else signal.SIGINT)) # as the shell expects
 
 # %% ../nbs/w4_command_line.ipynb #c179w002
 def _check_alone(program):

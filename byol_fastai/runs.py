@@ -11,7 +11,7 @@ __all__ = ['probe_dls', 'given_encoder', 'run_source', 'run_learner', 'SayRows',
 
 # %% ../nbs/w6_runs.ipynb #c1e35fac
 import sys
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from copy import deepcopy
 import dataclasses
 from dataclasses import asdict
@@ -284,12 +284,23 @@ def pretrain(
         after.push(lambda kind, *_: run.discard() if kind else None) # once the lock is let go: where it is a file, the folder was not empty before
         return _pretrain(run, cbs, bar, began)
 
+# %% ../nbs/w6_runs.ipynb #c1ad92bz
+def _keep_encoder(run, learn):
+    "Where the fit did not end: leave the encoder of its last whole epoch, as far as there is one and the disk takes it"
+    if not run.has('checkpoint'): return
+    with suppress(Exception):
+        last = read_checkpoint(run.path/'checkpoint')
+        unwrap(learn.model).load_state_dict(last['model'])
+        write_encoder(run, learn, last['history'])
+
 # %% ../nbs/w6_runs.ipynb #c1ad92ba
 def _pretrain(run, cbs, bar, began):
     "`pretrain`, inside the lock"
     learn,labelled,resume = start_run(run, [FiniteLoss(), *L(cbs)])
     untrained,before = _untrained(run, learn),resume['seconds'] if resume else 0
-    with nullcontext() if bar else learn.no_bar(): history = fit_run(run, learn, resume)
+    try:
+        with nullcontext() if bar else learn.no_bar(): history = fit_run(run, learn, resume)
+    except BaseException: _keep_encoder(run, learn); raise
     write_encoder(run, learn, history)
     return _measure(run, learn, labelled, untrained, history, lambda: before+time.perf_counter()-began)
 

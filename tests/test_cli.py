@@ -1,5 +1,5 @@
 "The two commands: what they leave behind, and that whatever is wrong is said in one sentence"
-import builtins, errno, io, json, os, re, shutil, subprocess, sys, sysconfig, time
+import builtins, errno, io, json, os, re, shutil, signal, subprocess, sys, sysconfig, time
 from contextlib import redirect_stdout
 from pathlib import Path
 import pandas as pd, pytest, torch
@@ -8,11 +8,12 @@ from fastcore.docments import docments
 from PIL import Image
 from safetensors.torch import load_file
 from byol_fastai import cli, config, data, runs
-from byol_fastai.cli import OtherPrograms, byol_evaluate, byol_pretrain, threads_left
+from byol_fastai.cli import _stopped_by_signals, OtherPrograms, byol_evaluate, byol_pretrain, threads_left
 from byol_fastai.config import GROUPS
 from byol_fastai.errors import UserError
 from byol_fastai.files import is_hidden
 from byol_fastai.rivals import RIVALS
+from byol_fastai.saving import load_encoder
 from conftest import write_images
 
 ROWS = [*RIVALS, 'random encoder', 'BYOL']
@@ -41,6 +42,11 @@ def refused(main, args, *words):
     assert said.strip().count('\n')==0 and 'Traceback' not in said and said.startswith(main.__name__+': ') and len(said)<600
     for w in words: assert w in said
     return said
+
+def wait_until(true, seconds=300):
+    "Until `true()` is, but not for ever"
+    end = time.monotonic()+seconds
+    while not true() and time.monotonic()<end: time.sleep(.05)
 
 # --- a run
 
@@ -91,10 +97,34 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, monkeypatch, ca
     with monkeypatch.context() as m:
         m.setattr(runs, 'SayRows', Stop)
         with pytest.raises(SystemExit) as e: byol_pretrain([*SMALL, '--out', 'r'])
-    assert 'byol_pretrain --resume r' in str(e.value.code)
+    assert e.value.code==130 and 'byol_pretrain --resume r' in capsys.readouterr().err
+    assert load_encoder('r').info['epochs']==1 # what there was by then can be used
     byol_pretrain(['--resume', 'r'])
     assert [h['epoch'] for h in json.loads(Path('r/report.json').read_text())['history']]==[0, 1]
     refused(byol_pretrain, ['--resume', 'r'], 'report.json')
+
+@pytest.mark.skipif(os.name!='posix', reason='signals of POSIX')
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda o: o.name)
+def test_a_signal_ends_a_run_with_its_encoder_its_checkpoint_and_its_exit_code(number, tmp_path):
+    program = subprocess.Popen([sys.executable, '-m', 'byol_fastai', 'pretrain', *SMALL, '--epochs', '500', '--out', 'r'], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: (tmp_path/'r'/'checkpoint').exists() or program.poll() is not None)
+        program.send_signal(number)
+        said = program.communicate(timeout=60)[1]
+    finally: program.kill()
+    assert program.returncode==128+number and 'byol_pretrain --resume r' in said and 'Traceback' not in said
+    assert load_encoder(tmp_path/'r').info['epochs']>=1
+    assert not [o.name for o in (tmp_path/'r').iterdir() if o.suffix=='.part']
+
+def test_signals_count_only_while_a_run_is_at_work():
+    before = [signal.getsignal(o) for o in (signal.SIGTERM, signal.SIGHUP)]
+    with _stopped_by_signals():
+        with pytest.raises(KeyboardInterrupt) as e: signal.raise_signal(signal.SIGTERM)
+    assert e.value.args==(signal.SIGTERM,) and [signal.getsignal(o) for o in (signal.SIGTERM, signal.SIGHUP)]==before
+    signal.signal(signal.SIGHUP, signal.SIG_IGN) # as nohup does
+    try:
+        with _stopped_by_signals(): signal.raise_signal(signal.SIGHUP)
+    finally: signal.signal(signal.SIGHUP, before[1])
 
 def test_the_help_is_made_from_the_settings_of_a_run():
     said = re.sub(r'\s+', ' ', subprocess.run([sys.executable, '-m', 'byol_fastai', '--help'], capture_output=True, text=True, check=True).stdout)
