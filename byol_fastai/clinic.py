@@ -17,7 +17,7 @@ from .loss import byol_loss
 from .learner import byol_learner
 
 # %% ../nbs/11b_clinic.ipynb #k008
-HEALTHY = dict(n_hidden=256, n_proj=64, opt='sgd', lr=.05, wd=1e-4, tau=.95, predictor_lr_mult=20, extra_views=2)
+HEALTHY = dict(n_hidden=256, n_proj=64, opt='sgd', lr=.05, wd=1e-4, tau=.95, predictor_lr_mult=20)
 SETTINGS = {'the target never moves': dict(tau=1., schedule='constant'), 'the learning rate is too high': dict(lr=1.)}
 
 # %% ../nbs/11b_clinic.ipynb #k010
