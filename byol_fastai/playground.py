@@ -52,7 +52,7 @@ class ToyConfig:
     n:int=60 # Points
     hidden:int=8 # Units of the encoder's hidden layer
     noise:float=.3 # Of the views: standard deviation in each direction, before they are put back on the circle
-    lr:float=.1 # Learning rate of the encoder
+    lr:float=.2 # Learning rate of the encoder
     tau:float=.97 # Of the target: 0 copies the online network after every step, 1 never moves
     predictor:bool=True # Without it, the online embedding itself is the prediction
     stop_gradient:bool=True # Without it there is one network, and the gradient flows into the labels too
@@ -113,13 +113,13 @@ def _encoder_gradients(w, o, gy):
 
 # %% ../nbs/w10_playground.ipynb #g023
 def _first_weights(c, points, rng):
-    "A random encoder, whose outputs are a round cloud of one size beside the origin"
-    U,hidden,V = rng.normal(c.dim, c.hidden)/c.dim**.5,.5*rng.normal(1, c.hidden),rng.normal(c.hidden, c.dim)
+    "A random encoder, whose outputs before normalisation are a round cloud beside the origin"
+    U,hidden = rng.normal(c.dim, c.hidden)/c.dim**.5,.5*rng.normal(1, c.hidden)
     beside = _normalise(rng.normal(1, c.dim))[0]
-    z = np.tanh(points@U+hidden)@V
+    z = np.tanh(points@U+hidden)@U.T
     mean = z.mean(0, keepdims=True)
     L = np.linalg.cholesky((z-mean).T@(z-mean)*c.dim/c.n) # what is divided by it is as wide in every direction
-    V,mean = (np.linalg.solve(L, o.T).T for o in (V, mean))
+    V,mean = (np.linalg.solve(L, o.T).T for o in (U.T, mean))
     return dict(U=U, c=hidden, V=V, b=1.5*beside-mean)
 
 # %% ../nbs/w10_playground.ipynb #g025
