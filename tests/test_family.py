@@ -1,5 +1,5 @@
 "The relatives of BYOL: each loss against a direct formula and against lightly, each learner against what its method says"
-import math, numpy as np, pytest, torch
+import json, math, numpy as np, pytest, torch
 from copy import deepcopy
 from functools import partial
 from torch.nn import functional as F
@@ -287,3 +287,20 @@ def test_masked_latents_keep_the_colours_of_their_one_view():
 def test_take_takes_other_places_from_each_image():
     t = torch.arange(12.).view(2, 3, 2)
     assert take(t, torch.tensor([[2], [0]])).tolist()==[[[4., 5.]], [[6., 7.]]]
+
+# --- the experiment
+
+def test_the_experiment_chooses_a_rate_once_and_keeps_it(tmp_path, monkeypatch):
+    from importlib import import_module
+    from byol_fastai import course
+    monkeypatch.setattr(course, 'RESULTS', tmp_path)
+    family = import_module('family')
+    monkeypatch.setattr(family, 'RATES', (1e-4, .05))
+    tried = []
+    monkeypatch.setattr(family, 'trial', lambda config, method, lr: tried.append(lr) or lr)
+    small = '--settings simclr --n 96 --bs 16 --epochs 1 --threads 1'.split()
+    family.main([*small, '--seeds', '1'])
+    family.main([*small, '--seeds', '2'])
+    runs = json.loads((tmp_path/'family.json').read_text())['figures']['runs']['simclr']
+    assert tried==[1e-4, .05] and [o['lr'] for o in runs.values()]==[.05]*2 and set(runs)=={'0', '1'}
+    assert runs['0']['trials']=={'0.0001': 1e-4, '0.05': .05} and 0<=runs['1']['knn']<=1
