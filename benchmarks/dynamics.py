@@ -1,4 +1,4 @@
-"""Must the predictor be learned? The same fit on the embedded shapes with one that is computed (DirectPred), one learned matrix, two layers, or none.
+"""Must the predictor be learned? The same fit with a computed one, a learned matrix, two layers, or none.
 
     python benchmarks/dynamics.py
 """
@@ -15,8 +15,8 @@ def direct(learn, relative: bool = False):
 
 def without(learn): learn.model.predictor = nn.Identity()
 
-PREDICTORS = {'DirectPred': direct, 'DirectPred relative': partial(direct, relative=True), 'linear': linear_predictor,
-    'MLP': lambda learn: None, 'none': without}
+PREDICTORS = {'DirectPred': direct, 'DirectPred relative': partial(direct, relative=True),
+    'linear': linear_predictor, 'MLP': lambda learn: None, 'none': without}
 
 def one(config, change, seed: int) -> dict:
     "A run with another predictor, and the spread of its projections in the end"

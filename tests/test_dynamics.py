@@ -4,8 +4,8 @@ from hypothesis import given, strategies as st
 from scipy.linalg import expm
 from torch import nn
 from byol_fastai.all import make_shapes
-from byol_fastai.dynamics import (DirectPred, LinearBYOL, LinearPredictor, VarianceWatch, alignment, direct_predictor,
-    linear_predictor, variance_terms)
+from byol_fastai.dynamics import (DirectPred, LinearBYOL, LinearPredictor, VarianceWatch, alignment,
+    direct_predictor, linear_predictor, variance_terms)
 from conftest import Do, same, state, tiny_learner
 
 def fit(learn, n_epoch=1, **kwargs):
@@ -41,9 +41,12 @@ def test_parts_without_views_or_without_images_are_zero():
 
 @pytest.mark.parametrize('shape', [(5, 3), (1, 5, 3), (5, 1, 3), (2, 3, 4, 5)])
 def test_what_is_no_stack_of_views_is_refused(shape):
-    with pytest.raises(ValueError, match=r'projections \[V,N,d\] of at least 2 views'): variance_terms(torch.randn(shape))
+    says = r'projections \[V,N,d\] of at least 2 views'
+    with pytest.raises(ValueError, match=says): variance_terms(torch.randn(shape))
 
-def watched(**kwargs): return tiny_learner(cbs=VarianceWatch(make_shapes(6, 16)[0].float()/255, n_views=3, every=2), **kwargs)
+def watched(**kwargs):
+    x = make_shapes(6, 16)[0].float()/255
+    return tiny_learner(cbs=VarianceWatch(x, n_views=3, every=2), **kwargs)
 
 def test_watching_changes_nothing_and_the_error_is_never_below_the_noise_of_the_views():
     learn,plain = fit(watched(), 2),fit(tiny_learner(), 2)
@@ -66,7 +69,8 @@ def test_a_network_that_answers_with_the_target_makes_an_error_of_twice_the_nois
 
 @pytest.mark.parametrize('kwargs', [dict(n_views=1), dict(every=0)])
 def test_a_watch_that_cannot_see_is_refused(kwargs):
-    with pytest.raises(ValueError, match='look at 2 views or more'): VarianceWatch(torch.rand(4, 3, 16, 16), **kwargs)
+    x = torch.rand(4, 3, 16, 16)
+    with pytest.raises(ValueError, match='look at 2 views or more'): VarianceWatch(x, **kwargs)
 
 # --- the linear theory
 
@@ -94,15 +98,24 @@ def test_the_slopes_are_the_gradients_of_the_loss(n, d, seed, speed, decay, stop
     np.testing.assert_allclose(got[1], -dW-decay*W, rtol=1e-8, atol=1e-10)
     np.testing.assert_allclose(got[2], .5*(W-T) if stop else got[1], rtol=1e-8, atol=1e-10)
 
+@given(st.integers(2, 6), st.integers(1, 4), seeds)
+def test_with_gradients_through_both_sides_the_encoder_shrinks_at_four_times_the_loss(n, d, seed):
+    m = LinearBYOL(covariance(n, seed), covariance(n, seed+1), target_rate=None, stop_gradient=False)
+    P,W,T = m.start(d, seed=seed)
+    loss = population_loss(m, *map(torch.tensor, (P, W, W))).item()
+    assert 2*(W*m.slopes(P, W, T)[1]).sum()==pytest.approx(-4*loss, rel=1e-8, abs=1e-10)
+
 X,NOISE = np.diag([1.5, 1., .5]),.2*np.eye(3)
 
-@pytest.mark.parametrize('change', [{}, dict(target_rate=None), dict(predictor=False), dict(predictor_lr=4., decay=.1),
-    dict(stop_gradient=False, target_rate=None)])
+@pytest.mark.parametrize('change', [{}, dict(target_rate=None), dict(predictor=False),
+    dict(predictor_lr=4., decay=.1), dict(stop_gradient=False, target_rate=None)])
 def test_gradient_descent_on_samples_follows_the_equation_the_closer_the_smaller_its_steps(change):
     m = LinearBYOL(X, NOISE, **change)
     begin,times = m.start(2, seed=3),np.array([0., 1., 3.])
     want = m.integrate(begin, times)
-    def gap(lr, bs): return max(np.abs(a-b).max() for got,true in zip(m.descend(begin, times, lr, bs), want) for a,b in zip(got, true))
+    def gap(lr, bs):
+        got = m.descend(begin, times, lr, bs)
+        return max(np.abs(a-b).max() for o,true in zip(got, want) for a,b in zip(o, true))
     fine,coarse = gap(.005, 256),gap(.1, 16)
     assert fine<.05 and fine<coarse
 
@@ -158,8 +171,9 @@ def test_the_predictor_is_that_of_numpy(d, seed, eps, relative):
 def test_a_correlation_of_nothing_gives_a_predictor_of_nothing_and_no_nan():
     for relative in (False, True): assert not direct_predictor(torch.zeros(3, 3), relative=relative).any()
 
-@pytest.mark.parametrize('args,says', [((torch.randn(3, 2),), r'correlation \[d,d\]'), ((torch.randn(3),), r'correlation \[d,d\]'),
-    ((torch.eye(3), -.1), 'must not be negative'), ((torch.eye(3), float('nan')), 'must not be negative')])
+@pytest.mark.parametrize('args,says', [((torch.randn(3, 2),), r'correlation \[d,d\]'),
+    ((torch.randn(3),), r'correlation \[d,d\]'), ((torch.eye(3), -.1), 'must not be negative'),
+    ((torch.eye(3), float('nan')), 'must not be negative')])
 def test_bad_correlations_are_refused(args, says):
     with pytest.raises(ValueError, match=says): direct_predictor(*args)
 
@@ -170,21 +184,23 @@ def test_bad_settings_are_refused(kwargs):
 def test_the_callback_is_the_recurrence_of_the_paper():
     "Against numpy: the projections that every step saw, averaged by hand, taken apart by hand"
     learn,seen = linear_predictor(tiny_learner()),[]
-    spy = Do(order=DirectPred.order-1, after_step=lambda cb: seen.append(torch.cat(cb.model.projections).numpy().copy()))
-    fit(learn, cbs=[DirectPred(eps=.2, rho=.6), spy])
+    def look(cb): seen.append(torch.cat(cb.model.projections).numpy().copy())
+    spy = Do(order=DirectPred.order-1, after_step=look)
+    fit(learn, 2, cbs=[DirectPred(eps=.2, rho=.6), spy])
     F_ = None
     for z in seen:
         now = z.T@z/len(z)
         F_ = now if F_ is None else .6*F_+.4*now
     s,u = np.linalg.eigh(F_.astype(np.float64))
     want = u@np.diag(np.sqrt(np.maximum(s, 0))+.2*s.max())@u.T
-    assert len(seen)>2
+    assert len(seen)==4
     np.testing.assert_allclose(learn.model.predictor.correlation, F_, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(learn.model.predictor.weight.detach(), want, rtol=1e-3, atol=1e-4)
 
 def test_no_gradient_trains_it_during_the_fit_and_afterwards_it_can_be_trained_again():
     learn,grads = linear_predictor(tiny_learner(cbs=DirectPred())),[]
-    fit(learn, cbs=Do(after_backward=lambda cb: grads.append(cb.model.predictor.weight.grad)))
+    def look(cb): grads.append(cb.model.predictor.weight.grad)
+    fit(learn, cbs=Do(after_backward=look))
     assert grads and all(o is None for o in grads) and learn.model.predictor.weight.requires_grad
 
 def test_after_an_error_the_weight_can_be_trained_again():
@@ -196,7 +212,8 @@ def test_after_an_error_the_weight_can_be_trained_again():
 def test_a_new_predictor_every_other_step():
     weights = []
     learn = linear_predictor(tiny_learner(cbs=DirectPred(every=2)))
-    fit(learn, 2, cbs=Do(order=DirectPred.order+1, after_step=lambda cb: weights.append(cb.model.predictor.weight.clone())))
+    def look(cb): weights.append(cb.model.predictor.weight.clone())
+    fit(learn, 2, cbs=Do(order=DirectPred.order+1, after_step=look))
     changed = [not torch.equal(a, b) for a,b in zip(weights, weights[1:])]
     assert torch.equal(weights[0], torch.eye(8)) and changed[:3]==[True, False, True]
 
@@ -206,7 +223,8 @@ def test_a_step_that_was_cancelled_does_not_count():
         raise CancelStepException()
     learn = linear_predictor(tiny_learner(cbs=DirectPred()))
     fit(learn, cbs=Do(order=DirectPred.order+5, before_step=cancel))
-    assert not learn.model.predictor.correlation.any() and torch.equal(learn.model.predictor.weight, torch.eye(8))
+    p = learn.model.predictor
+    assert not p.correlation.any() and torch.equal(p.weight, torch.eye(8))
 
 def test_it_goes_on_with_the_average_of_an_earlier_fit():
     learn = fit(linear_predictor(tiny_learner(cbs=DirectPred())))
@@ -217,7 +235,8 @@ def test_it_goes_on_with_the_average_of_an_earlier_fit():
     torch.testing.assert_close(other.model.predictor.correlation, was, rtol=.2, atol=.02)
 
 def test_it_asks_for_a_linear_predictor():
-    with pytest.raises(TypeError, match=r'MLPHead: call linear_predictor\(learn\) first'): fit(tiny_learner(cbs=DirectPred()))
+    learn = tiny_learner(cbs=DirectPred())
+    with pytest.raises(TypeError, match=r'MLPHead: call linear_predictor\(learn\) first'): fit(learn)
 
 def test_linear_predictor_wants_a_byol():
     learn = tiny_learner()
@@ -228,7 +247,8 @@ def test_a_learned_linear_predictor_is_trained_even_where_an_optimizer_was_there
     learn = tiny_learner()
     learn.create_opt()
     linear_predictor(learn)
-    assert isinstance(learn.model.predictor, LinearPredictor) and learn.model.predictor.weight.shape==(8, 8)
-    before = learn.model.predictor.weight.detach().clone()
+    p = learn.model.predictor
+    assert isinstance(p, LinearPredictor) and p.weight.shape==(8, 8)
+    before = p.weight.detach().clone()
     fit(learn)
-    assert not torch.equal(before, learn.model.predictor.weight) and not learn.model.predictor.correlation.any()
+    assert not torch.equal(before, p.weight) and not p.correlation.any()
