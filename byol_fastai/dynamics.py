@@ -204,9 +204,9 @@ def direct_predictor(
     if correlation.ndim!=2 or correlation.shape[0]!=correlation.shape[1]: raise UserValueError(
         f"Expected a correlation [d,d], got {list(correlation.shape)}: of projections z [N,d], z.T@z/N.")
     if not eps>=0: raise UserValueError(f"eps={eps} must not be negative.")
-    F_ = correlation.detach().as_subclass(Tensor).double()
-    if F_.device.type not in ('cpu', 'cuda'): F_ = F_.cpu() # Apple's GPUs have neither
-    s,U = torch.linalg.eigh((F_+F_.T)/2)
+    F_ = correlation.detach().as_subclass(Tensor)
+    if F_.device.type not in ('cpu', 'cuda'): F_ = F_.cpu() # Apple's GPUs know no eigenvalues
+    s,U = torch.linalg.eigh(((F_+F_.T)/2).double())
     s = s.clamp(min=0)
     if relative and s[-1]>0: s = s/s[-1]
     return ((U*(s.sqrt()+eps*s[-1])) @ U.T).to(correlation)
@@ -256,7 +256,7 @@ class DirectPred(DuringFit):
 # %% ../nbs/10_dynamics.ipynb #d077
 @patch
 def during(self:DirectPred):
-    "For the time of a fit, no gradient for the predictor; one that has seen nothing yet begins as the identity"
+    "For the time of a fit, no gradient for the predictor; one that has seen nothing begins as identity"
     p = self.predictor
     if not isinstance(p, LinearPredictor): raise UserTypeError(
         f"DirectPred sets a LinearPredictor, but this predictor is of type {type(p).__name__}: "
