@@ -124,7 +124,7 @@ def _first_weights(c, points, rng):
 
 # %% ../nbs/w10_playground.ipynb #g025
 class Toy:
-    "BYOL with some forty weights, on points of a circle or a sphere: `online`, `target` and predictor `P`, moved by `step`"
+    "BYOL with some fifty weights, on points of a circle or a sphere: `online`, `target` and predictor `P`, moved by `step`"
     def __init__(self,
         config:ToyConfig|None=None, # By default 'healthy'
         seed:int=0, # Of first weights and views; the page gives the same numbers for the same seed
