@@ -40,14 +40,15 @@ def cosine_neighbours(
         found.append(cosines.topk(k, dim=1))
     return torch.cat([o.indices for o in found]).numpy(),torch.cat([o.values for o in found]).numpy()
 
-# %% ../nbs/w11_explore.ipynb #5803a225
+# %% ../nbs/w11_explore.ipynb #61930b9f
 def _checked(features):
     "The features as a float32 tensor on the CPU; a sentence where they cannot be compared"
     import torch
     x = torch.as_tensor(features).detach().cpu().float()
-    if x.ndim!=2 or not len(x): raise UserValueError(f"The features have the shape {list(x.shape)}, but should be one row an image, [N,d].")
-    if not x.isfinite().all(): raise UserValueError("Some features are no finite numbers: train again with a lower lr.")
-    return x
+    if x.ndim!=2 or not len(x):
+        raise UserValueError(f"The features have the shape {list(x.shape)}, but should be [N,d], a row an image.")
+    if x.isfinite().all(): return x
+    raise UserValueError("Some features are no finite numbers: train again with a lower lr.")
 
 # %% ../nbs/w11_explore.ipynb #69f43402
 def near_duplicates(
@@ -80,14 +81,14 @@ def outliers(
     order = np.argsort(-far, kind='stable')
     return order,far[order]
 
-# %% ../nbs/w11_explore.ipynb #83e693b2
+# %% ../nbs/w11_explore.ipynb #62fbc643
 def vote_shares(
     features:np.ndarray, # Features [N,d]
     labels:np.ndarray, # Labels int64 [N]; -1 where there is none
     k:int=20, # Neighbours that vote
     temperature:float=.1, # A vote weighs exp(cosine/temperature)
     found:tuple|None=None, # What `cosine_neighbours` returned for at least `k`, where it is there
-)->np.ndarray: # Shares of the vote, float32 [N, classes]; each row sums to 1, or is 0 where no neighbour has a label
+)->np.ndarray: # Shares of the vote, float32 [N, classes]; all 0 where no neighbour has a label
     "What the neighbours of each image say of its label"
     rows,cosines = (o[:,:k] for o in found or cosine_neighbours(features, k))
     labels = np.asarray(labels)
@@ -97,14 +98,14 @@ def vote_shares(
     np.add.at(votes, (np.arange(len(rows))[:,None], np.maximum(theirs, 0)), weights)
     return votes/np.maximum(votes.sum(1, keepdims=True), 1e-12)
 
-# %% ../nbs/w11_explore.ipynb #3a1c0f6d
+# %% ../nbs/w11_explore.ipynb #244e7365
 def label_errors(
     features:np.ndarray, # Features [N,d]
     labels:np.ndarray, # Labels int64 [N]; -1 where there is none
     k:int=20, # Neighbours that vote
     found:tuple|None=None, # What `cosine_neighbours` returned for at least `k`, where it is there
-)->tuple: # Rows [M], most doubtful first; the label that the neighbours give [M]; and its share of their vote [M]
-    "Labels that the neighbours contradict, each class measured by itself (Northcutt et al. 2019, arXiv 1911.00068)"
+)->tuple: # Rows [M], most doubtful first; the label that the neighbours give; its share of their vote
+    "Labels that the neighbours contradict, measured class by class (Northcutt et al. 2019, arXiv 1911.00068)"
     labels,votes = np.asarray(labels),vote_shares(features, labels, k, found=found)
     known = labels>=0
     own = votes[np.arange(len(votes)),np.maximum(labels, 0)]
@@ -116,12 +117,12 @@ def label_errors(
     rows = rows[np.argsort(-margin[rows], kind='stable')]
     return rows,other[rows],votes[rows,other[rows]]
 
-# %% ../nbs/w11_explore.ipynb #357f7130
+# %% ../nbs/w11_explore.ipynb #1a78be7d
 def _pca(x, n=2):
     "The `n` widest directions of `x` [N,d]; zeros where there are not so many"
     from sklearn.decomposition import PCA
-    m = min(n, *x.shape)
-    res = PCA(m, random_state=0).fit_transform(x) if len(x)>1 and x.std(0).max()>1e-8 else np.zeros((len(x), m))
+    m,flat = min(n, *x.shape),len(x)<2 or x.std(0).max()<1e-8
+    res = np.zeros((len(x), m)) if flat else PCA(m, random_state=0).fit_transform(x)
     return np.pad(res, ((0, 0), (0, n-m))).astype(np.float32) if n==2 else res.astype(np.float32)
 
 def _tsne(x, seed):
@@ -130,11 +131,12 @@ def _tsne(x, seed):
     if len(x)<8 or x.std(0).max()<1e-8: return _pca(x)
     x,perplexity = _pca(x, 50) if x.shape[1]>50 else x,min(30, (len(x)-1)/3)
     begin = _pca(x)
-    return TSNE(init=1e-4*begin/begin[:,0].std(), perplexity=perplexity, max_iter=500, random_state=seed).fit_transform(x)
+    begin *= 1e-4/begin[:,0].std()
+    return TSNE(init=begin, perplexity=perplexity, max_iter=500, random_state=seed).fit_transform(x)
 
-# %% ../nbs/w11_explore.ipynb #15ca06fc
+# %% ../nbs/w11_explore.ipynb #d4a8f43c
 def _by_landmarks(x, landmarks, places):
-    "Every row of unit length `x` [N,d] in the middle of the five landmarks (rows of `x`, at `places`) that it resembles most"
+    "Every row of `x` [N,d], of length 1, amid the five landmarks at `places` that it resembles most"
     import torch
     x,places = torch.as_tensor(x),torch.as_tensor(places)
     bank,res = x[landmarks],[]
@@ -145,7 +147,7 @@ def _by_landmarks(x, landmarks, places):
     res[landmarks] = places
     return res.numpy()
 
-# %% ../nbs/w11_explore.ipynb #55a64a1f
+# %% ../nbs/w11_explore.ipynb #ee305b69
 def _umap(x, seed):
     "UMAP of `x` [N,d]"
     import warnings
@@ -156,7 +158,14 @@ def _umap(x, seed):
 
 def _best_method(n): return 'pca' if n<8 else 'umap' if n>30 and find_spec('umap') else 't-sne'
 
-# %% ../nbs/w11_explore.ipynb #6a480465
+def _checked_method(name):
+    "A sentence where there is no such way to make a map"
+    if name not in ('umap', 't-sne', 'pca'):
+        raise UserValueError(f"method={name!r} is not known: give 'umap', 't-sne' or 'pca'.")
+    if name!='umap' or find_spec('umap'): return name
+    raise UserRuntimeError("UMAP is not installed: pip install umap-learn, or give method='t-sne'.")
+
+# %% ../nbs/w11_explore.ipynb #74d17d55
 def embedding_map(
     features:np.ndarray, # Features [N,d]
     method:str|None=None, # 'umap', 't-sne' or 'pca'; by default UMAP where it is installed, else t-SNE
@@ -166,17 +175,15 @@ def embedding_map(
     "A map of the features: what lies close together is alike, as far as a plane allows"
     import torch
     x = torch.nn.functional.normalize(_checked(features), dim=1).numpy()
-    method = method or _best_method(len(x))
-    if method not in ('umap', 't-sne', 'pca'): raise UserValueError(f"method={method!r} is not known: give 'umap', 't-sne' or 'pca'.")
-    if method=='umap' and not find_spec('umap'): raise UserRuntimeError("UMAP is not installed: pip install umap-learn, or give method='t-sne'.")
+    method = _checked_method(method or _best_method(len(x)))
     if method=='t-sne' and len(x)>max_rows:
         some = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_rows])
         places = _by_landmarks(x, some, _tsne(x[some], seed))
-    else: places = {'pca': lambda: _pca(x), 't-sne': lambda: _tsne(x, seed), 'umap': lambda: _umap(x, seed)}[method]()
+    else: places = _pca(x) if method=='pca' else dict(umap=_umap).get(method, _tsne)(x, seed)
     low,span = places.min(0),np.ptp(places, axis=0).max()
     return ((places-low)/(span or 1)).astype(np.float32)
 
-# %% ../nbs/w11_explore.ipynb #b50d7915
+# %% ../nbs/w11_explore.ipynb #d57aadb1
 @dataclass
 class Collection:
     "Images in a row: their features, and what is known of each"
@@ -184,7 +191,7 @@ class Collection:
     features:np.ndarray # [N,d]
     names:list # Paths below the folder of the images, where these are files
     labels:np.ndarray # int64 [N]; -1 where there is none
-    apart:np.ndarray|None # bool [N], which of them the run was not trained on; `None` where they are not the images of the run
+    apart:np.ndarray|None # bool [N], not trained on; `None` where they are not the images of the run
     classes:list # Class names, in the order of the labels
     size:int # Side of what the encoder sees, pixels
     places:list # `(data set, row)` for each
@@ -197,34 +204,35 @@ class Collection:
         im = im[:3] if len(im)>=3 else np.repeat(im[:1], 3, 0)
         return ImageOps.fit(Image.fromarray(im.transpose(1, 2, 0)), (side, side))
 
-# %% ../nbs/w11_explore.ipynb #23d51f88
+# %% ../nbs/w11_explore.ipynb #90947957
 def _asked(run, data):
     "The encoder, and the options with which its images are found"
     if (Path(run)/'config.json').is_file():
         run = Run.open(run)
-        if not run.has('encoder.safetensors'): raise UserFileNotFoundError(f"The run in {run.path} is not finished: "
+        if run.has('encoder.safetensors'): return run.encoder(),run.config
+        raise UserFileNotFoundError(f"The run in {run.path} is not finished: "
             f"go on with it by byol_pretrain --resume {run.path}.")
-        return run.encoder(),run.config
     from byol_fastai.saving import load_encoder
     encoder = load_encoder(run)
-    if data is None: raise UserValueError(f"{run} is an encoder and no run: say with --data (data=) which images to look at.")
-    return encoder,run_config(data)
+    if data is not None: return encoder,run_config(data)
+    raise UserValueError(f"{run} is an encoder and no run: say with --data (data=) which images to look at.")
 
-# %% ../nbs/w11_explore.ipynb #4c105615
+# %% ../nbs/w11_explore.ipynb #4d381df8
 def _source(encoder, config, data):
     "The images as files that are not kept in memory, and whether they are those of the run"
     from byol_fastai.data import load_source
     info,theirs = encoder.info,config.fingerprint
     other = run_config(data) if data is not None else config
-    source = load_source(other.data, info['size'], config.n, labels=other.labels, memory_gb=0., max_pixels=config.max_pixels,
-        mean=info['mean'], std=info['std'])
+    source = load_source(other.data, info['size'], config.n, labels=other.labels, memory_gb=0.,
+        max_pixels=config.max_pixels, mean=info['mean'], std=info['std'])
     changed = differences(theirs, source.fingerprint) if theirs else 'of another folder'
-    if changed and data is None: raise UserValueError(f"{changed} Say with --data (data=) which images to look at.")
+    if changed and data is None:
+        raise UserValueError(f"{changed} Say with --data (data=) which images to look at.")
     return source,not changed
 
-# %% ../nbs/w11_explore.ipynb #15e38d3c
+# %% ../nbs/w11_explore.ipynb #27b813c5
 def _some(source, n):
-    "The two parts of `source` as data sets of together at most `n` images, each with whether it was kept apart, and its rows"
+    "The parts of `source`, together at most `n` images: data set, whether it was kept apart, and its rows"
     from byol_fastai.probes import some_of
     parts = [(o, i>0) for i,o in enumerate((source.train, source.test)) if o is not None and len(o)]
     rows,start = some_of(sum(len(o) for o,_ in parts), n),0
@@ -235,29 +243,37 @@ def _some(source, n):
 
 def _names(source, dataset, apart, rows):
     "A name for every image: its path, or where it stands"
-    if not hasattr(dataset, 'files'): return [f"{source.name} {'test' if apart else 'train'} {i}" for i in rows]
+    part = 'test' if apart else 'train'
+    if not hasattr(dataset, 'files'): return [f'{source.name} {part} {i}' for i in rows]
     return [Path(os.path.relpath(o, source.root)).as_posix() for o in dataset.files]
 
-# %% ../nbs/w11_explore.ipynb #9a601a2e
+# %% ../nbs/w11_explore.ipynb #12577b75
+def _features(encoder, source, dataset, config):
+    "What the encoder makes of the images of a data set, in batches no larger than those of its training"
+    from byol_fastai.data import plain_dl
+    from byol_fastai.evaluate import embed
+    dl = plain_dl(dataset, source.size, min(config.bs, 256), mean=source.mean, std=source.std,
+        num_workers=config.workers)
+    return embed(encoder.to(dl.device), dl)[0].numpy()
+
+# %% ../nbs/w11_explore.ipynb #429c50f0
 def read_collection(
     run:str|Path, # Run folder, or an encoder as `load_encoder` takes it
     n:int|None=None, # At most so many images, drawn the same way every time; by default 50,000
     data:str|Path|None=None, # Other images than those of the run; needed where `run` is no run
 )->Collection:
     "The images of a run, or others, as its encoder sees them"
-    from byol_fastai.data import plain_dl
-    from byol_fastai.evaluate import embed
     encoder,config = _asked(run, data)
     (source,same),found = _source(encoder, config, data),[]
     for dataset,apart,rows in _some(source, n or MAX_IMAGES):
-        dl = plain_dl(dataset, source.size, min(config.bs, 256), mean=source.mean, std=source.std, num_workers=config.workers)
-        features = embed(encoder.to(dl.device), dl)[0].numpy()
+        features = _features(encoder, source, dataset, config)
         good = [i for i in range(len(dataset)) if not getattr(dataset, 'bad', [False]*len(dataset))[i]]
         names = _names(source, dataset, apart, rows)
         found += [(features[i], names[i], int(dataset.y[i]), apart, (dataset, i)) for i in good]
     features,names,labels,apart,places = zip(*found)
-    return Collection(f'{Path(run).name} on {Path(source.name).name}', np.stack(features), list(names), np.array(labels),
-        np.array(apart) if same else None, source.classes, source.size, list(places))
+    title,apart = f'{Path(run).name} on {Path(source.name).name}',np.array(apart) if same else None
+    return Collection(title, np.stack(features), list(names), np.array(labels), apart, source.classes,
+        source.size, list(places))
 
 # %% ../nbs/w11_explore.ipynb #9b7394a5
 @dataclass
@@ -300,7 +316,7 @@ def _side(size): return max(16, min(64, size)//16*16) # JPEG works in blocks of 
 
 PER_ROW = 16 # thumbnails in a row of a sheet
 
-# %% ../nbs/w11_explore.ipynb #b67ed6ca
+# %% ../nbs/w11_explore.ipynb #331c9c04
 def _sheets(collection, rows):
     "Thumbnails of the images `rows`, 256 on a sheet, as JPEG in data URLs"
     from PIL import Image
@@ -308,68 +324,88 @@ def _sheets(collection, rows):
     for start in range(0, len(rows), PER_ROW**2):
         part = rows[start:start+PER_ROW**2]
         sheet = Image.new('RGB', (PER_ROW*side, -(-len(part)//PER_ROW)*side))
-        for j,i in enumerate(part): sheet.paste(collection.thumbnail(i, side), (j%PER_ROW*side, j//PER_ROW*side))
+        for j,i in enumerate(part):
+            sheet.paste(collection.thumbnail(i, side), (j%PER_ROW*side, j//PER_ROW*side))
         file = io.BytesIO()
         sheet.save(file, 'JPEG', quality=82)
         res.append('data:image/jpeg;base64,'+_base64(file.getvalue()))
     return res
 
-# %% ../nbs/w11_explore.ipynb #00785493
+# %% ../nbs/w11_explore.ipynb #42e89195
 def _shown(found, most):
     "At most `most` rows that get a thumbnail, the important ones first"
-    listed = [*found.outliers[0][:48], *(found.errors[0][:240] if found.errors else []), *(i for o in found.duplicates[:100] for i in o)]
-    listed = np.array(listed, dtype=int)
+    doubtful = found.errors[0][:240] if found.errors else []
+    copies = [i for o in found.duplicates[:100] for i in o]
+    listed = np.array([*found.outliers[0][:48], *doubtful, *copies], int)
     rest = np.random.default_rng(0).permutation(len(found.rows))
     wanted = np.concatenate([listed, found.rows[listed,:10].ravel(), rest])
     _,first = np.unique(wanted, return_index=True)
     return sorted(int(wanted[i]) for i in np.sort(first)[:most])
 
-# %% ../nbs/w11_explore.ipynb #6f9c64de
+# %% ../nbs/w11_explore.ipynb #a2b3be0d
 def _says(c, found, n_shown, threshold):
     "The sentences of the page"
-    n = len(c.names)
-    how = dict(pca='PCA', umap='UMAP').get(found.method, found.method)
-    thumbs = '' if n_shown==n else f' {n_shown:,} of them have a thumbnail.'
-    agrees = '' if found.agreement is None else f' The vote agrees with {100*found.agreement:.0f} % of all labels: ' \
-        'where that is little, the list tells more about the encoder than about the labels.'
-    return dict(about=f'{n:,} images, as the encoder sees them. Map by {how}: close together means alike, far apart means little.{thumbs}',
-        duplicates=f"{plural(len(found.duplicates), 'group')} of images with a cosine of at least {threshold:g}.",
-        outliers='The images whose ten nearest neighbours are farthest away: mean distance, 1 minus the cosine.',
-        errors='' if found.errors is None else f"{plural(len(found.errors[0]), 'label')} that the 20 nearest neighbours contradict.{agrees}")
+    n,how = len(c.names),dict(pca='PCA', umap='UMAP').get(found.method, found.method)
+    about = f'{n:,} images, as the encoder sees them. Map by {how}: close means alike, far means little.'
+    errors = ''
+    if found.errors is not None:
+        errors = f"{plural(len(found.errors[0]), 'label')} that the 20 nearest neighbours contradict. The vote " \
+            f'agrees with {100*found.agreement:.0f} % of all labels: where that is little, the list tells ' \
+            'more about the encoder than about the labels.'
+    return dict(about=about+('' if n_shown==n else f' {n_shown:,} of them have a thumbnail.'), errors=errors,
+        duplicates=f"{plural(len(found.duplicates), 'group')} with a cosine of at least {threshold:g}.",
+        outliers='The ten nearest neighbours of these are farthest away: mean distance, 1 minus the cosine.')
 
-# %% ../nbs/w11_explore.ipynb #acb34bd2
+# %% ../nbs/w11_explore.ipynb #d63f925e
+def _lists(found):
+    "The three lists, as far as the page shows them"
+    doubts = zip(*(o[:240] for o in found.errors or ()))
+    errors = None if found.errors is None else [[int(i), int(o), round(float(s), 3)] for i,o,s in doubts]
+    lonely = [[int(i), round(float(d), 4)] for i,d in zip(*(o[:48] for o in found.outliers))]
+    return dict(duplicates=[o[:24].tolist() for o in found.duplicates[:100]], outliers=lonely, errors=errors)
+
+def _numbers(found, k):
+    "Places, neighbours, cosines, and how unusual each image is among all, as bytes"
+    alone = np.empty(len(found.rows))
+    alone[found.outliers[0]] = (np.arange(len(alone), 0, -1)/len(alone))**4 # by rank, so that few are bright
+    return dict(place=_base64(_sixteen(found.map, 0, 1)), near=_base64(found.rows[:,:k].astype('<u4')),
+        cosine=_base64(_sixteen(found.cosines[:,:k], -1, 1)), alone=_base64(_sixteen(alone, 0, 1)))
+
+# %% ../nbs/w11_explore.ipynb #0296854f
 def _page_data(c, found, most, threshold):
     "Everything that the page knows, ready for JSON"
     shown,k = _shown(found, most),min(10, found.rows.shape[1])
-    far = np.empty(len(c.names))
-    far[found.outliers[0]] = np.sqrt(np.arange(len(far), 0, -1)/len(far))**8 # by rank, so that few are bright
-    errors = found.errors and [[int(i), int(o), round(float(s), 3)] for i,o,s in zip(*(e[:240] for e in found.errors))]
-    lonely = [[int(i), round(float(d), 4)] for i,d in zip(*(o[:48] for o in found.outliers))]
-    return dict(title=c.title, n=len(c.names), k=k, side=_side(c.size), per_row=PER_ROW, names=c.names, labels=c.labels.tolist(),
-        classes=[str(o) for o in c.classes], apart=None if c.apart is None or c.apart.all()==c.apart.any() else c.apart.astype(int).tolist(),
-        place=_base64(_sixteen(found.map, 0, 1)), near=_base64(found.rows[:,:k].astype('<u4')), shown=shown, sheets=_sheets(c, shown),
-        cosine=_base64(_sixteen(found.cosines[:,:k], -1, 1)), alone=_base64(_sixteen(far, 0, 1)), errors=errors, outliers=lonely,
-        duplicates=[o[:24].tolist() for o in found.duplicates[:100]], says=_says(c, found, len(shown), threshold))
+    split = c.apart is not None and c.apart.any() and not c.apart.all()
+    about = dict(title=c.title, n=len(c.names), k=k, names=c.names, labels=c.labels.tolist(),
+        classes=[str(o) for o in c.classes], apart=c.apart.astype(int).tolist() if split else None)
+    thumbs = dict(side=_side(c.size), per_row=PER_ROW, shown=shown, sheets=_sheets(c, shown))
+    says = dict(says=_says(c, found, len(shown), threshold))
+    return about | thumbs | says | _numbers(found, k) | _lists(found)
 
-# %% ../nbs/w11_explore.ipynb #74215a61
+# %% ../nbs/w11_explore.ipynb #6e4bc8f4
 def _in_script(o):
     "JSON that cannot end the element it stands in"
-    return json.dumps(o, allow_nan=False).replace('&', '\\u0026').replace('<', '\\u003c').replace('>', '\\u003e')
+    text = json.dumps(o, allow_nan=False)
+    for sign in '&<>': text = text.replace(sign, f'\\u{ord(sign):04x}')
+    return text
 
+# %% ../nbs/w11_explore.ipynb #b0e55a28
 def _policy(script):
     "What the page may do: run this one script, and show pictures that it carries itself"
-    return f"default-src 'none'; script-src 'sha256-{_base64(hashlib.sha256(script.encode()).digest())}'; style-src 'unsafe-inline'; img-src data:"
+    digest = _base64(hashlib.sha256(script.encode()).digest())
+    return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:"
 
 def _page(data):
     "The whole page as text"
-    template,script = ((files('byol_fastai')/f'explore.{o}').read_text(encoding='utf8') for o in ('html', 'js'))
-    parts = dict(__POLICY__=html.escape(_policy(script)), __TITLE__=html.escape(data['title']), __SCRIPT__=script, __DATA__=_in_script(data))
+    template,script = ((files('byol_fastai')/f'explore.{o}').read_text('utf8') for o in ('html', 'js'))
+    parts = dict(__POLICY__=html.escape(_policy(script)), __TITLE__=html.escape(data['title']),
+        __DATA__=_in_script(data), __SCRIPT__=script)
     for mark,text in parts.items():
         before,after = template.split(mark, 1)
         template = before+text+after
     return template
 
-# %% ../nbs/w11_explore.ipynb #1e380510
+# %% ../nbs/w11_explore.ipynb #c42163c6
 def write_page(
     path:str|Path, # HTML file to write
     collection:Collection, # As from `read_collection`
@@ -377,7 +413,7 @@ def write_page(
     thumbnails:int=MAX_THUMBNAILS, # At most so many images get one; the others are points
     threshold:float=.98, # That the duplicates were found with
 )->Path: # The file
-    "A page that shows a collection and what was found in it; it needs no other file, no server and no network"
+    "A page that shows a collection and what was found in it; it needs no other file and no network"
     from byol_fastai.saving import write_atomically
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -385,7 +421,7 @@ def write_page(
     write_atomically(path, lambda f: f.write_text(text, encoding='utf8'))
     return path
 
-# %% ../nbs/w11_explore.ipynb #2f347b2f
+# %% ../nbs/w11_explore.ipynb #666c2494
 def plot_map(
     places:np.ndarray, # Places [N,2], as from `embedding_map`
     labels:np.ndarray|None=None, # int64 [N]; -1 where there is none
@@ -400,12 +436,13 @@ def plot_map(
         x,y = places[slice(None) if j is None else labels==j].T
         colour = '#808080' if j is None or j<0 else plt.get_cmap('tab10')(int(j)%10)
         name = None if j is None else 'no label' if j<0 else str(classes[j]) if classes else str(j)
-        ax.scatter(x, -y, size, color=colour, label=name and name.replace('_', ' ').replace('$', r'\$'), linewidths=0)
+        label = name and name.lstrip('_').replace('$', r'\$') # signs that mean something to matplotlib
+        ax.scatter(x, -y, size, color=colour, label=label, linewidths=0)
     ax.set(xticks=[], yticks=[], title=f'{len(places):,} images: close together means alike')
     if few: ax.legend(loc='center left', bbox_to_anchor=(1, .5), markerscale=max(1, 4/size**.5))
     return fig
 
-# %% ../nbs/w11_explore.ipynb #716e1bba
+# %% ../nbs/w11_explore.ipynb #01f5736f
 def plot_outliers(
     collection:Collection, # As from `read_collection`
     findings:Findings, # As from `look_into`
@@ -415,20 +452,30 @@ def plot_outliers(
     "The loneliest images of a collection, and right of each what is nearest to it"
     import torch
     from byol_fastai.pictures import _grid
-    rows = findings.outliers[0][:n]
-    def picture(i): return torch.from_numpy(np.array(collection.thumbnail(int(i), _side(collection.size)))).permute(2, 0, 1)
-    return _grid(torch.stack([torch.stack([picture(j) for j in (i, *findings.rows[i,:k])]) for i in rows]), len(rows))
+    rows,side = findings.outliers[0][:n],_side(collection.size)
+    def picture(i): return torch.from_numpy(np.array(collection.thumbnail(int(i), side))).permute(2, 0, 1)
+    def row(i): return torch.stack([picture(j) for j in (i, *findings.rows[i,:k])])
+    return _grid(torch.stack([row(i) for i in rows]), len(rows))
 
-# %% ../nbs/w11_explore.ipynb #0ee407d7
+# %% ../nbs/w11_explore.ipynb #891d4256
 def _check(n, threshold):
     "A sentence where a number makes no sense"
-    if n is not None and n<2: raise UserValueError(f"n={n}: at least two images are needed, or nothing can be alike.")
-    if not 0<threshold<=1: raise UserValueError(f"threshold={threshold} is a cosine: give a number above 0 and up to 1.")
+    if n is not None and n<2:
+        raise UserValueError(f"n={n}: at least two images are needed, or nothing can be alike.")
+    if not 0<threshold<=1:
+        raise UserValueError(f"threshold={threshold} is a cosine: give a number above 0 and up to 1.")
 
-# %% ../nbs/w11_explore.ipynb #a8ebe298
+# %% ../nbs/w11_explore.ipynb #56fbe553
+def _save_pictures(folder, collection, findings):
+    "`map.png` and `outliers.png`"
+    from byol_fastai.runs import save_figure
+    save_figure(folder/'map.png', lambda: plot_map(findings.map, collection.labels, collection.classes))
+    save_figure(folder/'outliers.png', lambda: plot_outliers(collection, findings))
+
+# %% ../nbs/w11_explore.ipynb #7193e01f
 def explore(
     run:str|Path, # Run folder, or an encoder as `load_encoder` takes it
-    out:str|Path|None=None, # HTML file to write; by default `explore.html` in the run folder, with `map.png` and `outliers.png`
+    out:str|Path|None=None, # File to write; by default `explore.html` in the run folder, and two pictures
     n:int|None=None, # At most so many images; by default 50,000
     data:str|Path|None=None, # Other images than those of the run
     threshold:float=.98, # Cosine from which on two images count as the same
@@ -439,28 +486,28 @@ def explore(
     _check(n, threshold)
     collection = read_collection(run, n, data)
     findings = look_into(collection, threshold, method)
-    if out is None and Path(run).is_dir():
-        from byol_fastai.runs import save_figure
-        save_figure(Path(run)/'map.png', lambda: plot_map(findings.map, collection.labels, collection.classes))
-        save_figure(Path(run)/'outliers.png', lambda: plot_outliers(collection, findings))
-    path = out or (Path(run)/'explore.html' if Path(run).is_dir() else 'explore.html')
-    return write_page(path, collection, findings, thumbnails, threshold)
+    folder = Path(run) if Path(run).is_dir() else Path()
+    if out is None: _save_pictures(folder, collection, findings)
+    return write_page(out or folder/'explore.html', collection, findings, thumbnails, threshold)
 
-# %% ../nbs/w11_explore.ipynb #f26df8e1
+# %% ../nbs/w11_explore.ipynb #adba65da
+_WHAT = 'Write one HTML page that shows all images of a run: a map, nearest neighbours, near-duplicates, ' \
+    'outliers and, where there are labels, doubtful ones. The page needs no network.'
+
 def _options():
-    p = OptionParser('byol_explore', allow_abbrev=False, description='Write one HTML page that shows all images of a run: a map, '
-        'nearest neighbours, near-duplicates, outliers and, where there are labels, doubtful ones. The page needs no network.')
-    p.add_argument('run', type=nonempty, help='run folder of byol_pretrain, or an encoder; then say with --data which images')
-    p.add_argument('--out', type=nonempty, metavar='FILE', help='HTML file to write; by default explore.html in the run folder')
-    p.add_argument('--n', type=int, help=f'at most so many images ({MAX_IMAGES:,})')
-    p.add_argument('--data', type=nonempty, help='other images than those of the run: a folder, or the name of a source')
-    p.add_argument('--threshold', type=float, default=.98, help='cosine from which on two images count as the same (0.98)')
-    p.add_argument('--method', choices=('umap', 't-sne', 'pca'), help='of the map; by default umap where it is installed, else t-sne')
-    p.add_argument('--threads', type=int, help='of the CPU that compute; by default what other programs leave')
-    p.add_argument('--open', action='store_true', help='show the page in the browser')
+    p = OptionParser('byol_explore', allow_abbrev=False, description=_WHAT)
+    def add(name, help, **kwargs): p.add_argument(name, help=help, **kwargs)
+    add('run', 'run folder of byol_pretrain, or an encoder; then say with --data which images', type=nonempty)
+    add('--out', 'file to write; by default explore.html in the run folder', type=nonempty, metavar='FILE')
+    add('--n', f'at most so many images ({MAX_IMAGES:,})', type=int)
+    add('--data', 'other images than those of the run: a folder, or the name of a source', type=nonempty)
+    add('--threshold', 'cosine from which on two images count as the same (0.98)', type=float, default=.98)
+    add('--method', 'of the map; by default umap where installed, else t-sne', choices=('umap', 't-sne', 'pca'))
+    add('--threads', 'of the CPU that compute; by default what other programs leave', type=int)
+    add('--open', 'show the page in the browser', action='store_true')
     return p
 
-# %% ../nbs/w11_explore.ipynb #b90b2156
+# %% ../nbs/w11_explore.ipynb #3c265304
 @_sentences
 def byol_explore(
     args:list|None=None, # Command line; by default that of the program
@@ -468,12 +515,12 @@ def byol_explore(
     "Write a page that shows all images of a run"
     others,o = OtherPrograms(),_options().parse_args(args)
     _check(o.n, o.threshold)
-    if not (Path(o.run)/'config.json').is_file() and encoder_card(o.run) is None and not Path(o.run).is_file():
-        raise UserFileNotFoundError(f"{o.run} holds no run and is no encoder: give the folder of a finished run.")
+    is_there = (Path(o.run)/'config.json').is_file() or encoder_card(o.run) or Path(o.run).is_file()
+    if not is_there: raise UserFileNotFoundError(f"{o.run} holds no run: give the folder of one, or an encoder.")
     _wake_torch(o.threads)
     if o.threads is None: _share_cores(others)
     page = explore(o.run, o.out, o.n, o.data, o.threshold, o.method)
-    print(f'Written to {page}, {page.stat().st_size/1e6:.1f} MB: open it in any browser, no network is needed.')
-    if o.open:
-        import webbrowser
-        webbrowser.open(page.absolute().as_uri())
+    print(f'Written to {page}, {page.stat().st_size/1e6:.1f} MB: open it in any browser.')
+    if not o.open: return
+    import webbrowser
+    webbrowser.open(page.absolute().as_uri())

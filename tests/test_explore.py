@@ -296,7 +296,7 @@ def test_a_click_on_the_map_shows_the_nearest_neighbours(browser, page_file):
     found = look_into(c, method='pca')
     with Tab(browser, page_file, viewport=WIDE) as tab:
         p = tab.page
-        spot = p.evaluate("""() => { const m = document.getElementById('map'), r = m.getBoundingClientRect(), [a, b] = onScreen(40, frame()); return [a, b] }""")
+        spot = p.evaluate('onScreen(40, frame())')
         p.locator('#map').click(position=dict(x=spot[0], y=spot[1]))
         i = p.evaluate('picked')
         assert np.abs(found.map[i]-found.map[40]).max()<.02, 'the picked point is where the click was'
