@@ -19,7 +19,7 @@ setup(
     license=cfg['license'],
     keywords=cfg['keywords'].split(),
     packages=find_packages(include=['byol_fastai*']),
-    package_data={'byol_fastai': ['results/*.json', 'weights/*']},
+    package_data={'byol_fastai': ['results/*.json', 'weights/*', '*.html', '*.js']},
     install_requires=lines('requirements'),
     extras_require={o: lines(f'{o}_requirements') for o in ('dev', 'scale', 'bench')},
     entry_points={'console_scripts': lines('console_scripts')},

@@ -22,7 +22,7 @@ def site(tmp_path_factory):
     return folder
 
 @pytest.fixture(scope='session')
-def pages(site): return {o.relative_to(site).as_posix(): BeautifulSoup(o.read_text(encoding='utf-8'), 'html.parser') for o in sorted(site.glob('*.html')) if o.stem!='404'}
+def pages(site): return {o.relative_to(site).as_posix(): BeautifulSoup(o.read_text(encoding='utf-8'), 'html.parser') for o in sorted(site.glob('*.html')) if o.stem not in ('404', 'playground')} # these two stand alone
 
 # --- what is there
 
@@ -113,7 +113,7 @@ def test_every_page_says_what_it_is_to_programs(pages, site):
         first = page.select_one('article blockquote')
         if re.match(r'[\dw]\d', name): assert says==first.get_text().strip()
     listed = set(re.findall(rf'<loc>{OUR_SITE}(.+?)</loc>', (site/'sitemap.xml').read_text(encoding='utf-8')))
-    assert listed==set(pages)-{'genindex.html', 'py-modindex.html', 'search.html'}
+    assert listed==(set(pages)|{'playground.html'})-{'genindex.html', 'py-modindex.html', 'search.html'}
     assert f'Sitemap: {OUR_SITE}sitemap.xml' in (site/'robots.txt').read_text(encoding='utf-8')
 
 def test_the_page_of_wrong_addresses_needs_no_other_file_and_leads_back(site, pages):
@@ -121,13 +121,17 @@ def test_the_page_of_wrong_addresses_needs_no_other_file_and_leads_back(site, pa
     assert not page.select('script, link, img')
     assert {o['href'].removeprefix(OUR_SITE) for o in page.select('a')} <= set(pages)
 
+def test_the_playground_is_a_page_and_the_notebook_of_it_leads_there(site, pages):
+    assert (site/'playground.html').read_bytes()==(ROOT/'byol_fastai'/'playground.html').read_bytes()
+    assert pages['w10_playground.html'].select('article a[href="playground.html"]')
+
 def test_the_site_is_a_place_to_install_from(site, served, tmp_path):
     wheel = docs('project').wheel(docs('project').settings())
     assert (site/wheel).exists()
     command = [sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-index', '--target', tmp_path, f'{served}/{wheel}']
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode==0, done.stderr
-    names = lambda folder: {o.relative_to(folder).as_posix() for o in folder.rglob('*') if o.suffix in ('.py', '.json', '.safetensors')}
+    names = lambda folder: {o.relative_to(folder).as_posix() for o in folder.rglob('*') if o.suffix in ('.py', '.json', '.safetensors', '.html', '.js')}
     assert names(tmp_path/'byol_fastai')==names(ROOT/'byol_fastai')
 
 # --- the reference
