@@ -21,6 +21,6 @@ setup(
     packages=find_packages(include=['byol_fastai*']),
     package_data={'byol_fastai': ['results/*.json', 'weights/*', '*.html', '*.js']},
     install_requires=lines('requirements'),
-    extras_require={o: lines(f'{o}_requirements') for o in ('dev', 'scale', 'bench')},
+    extras_require={o: lines(f'{o}_requirements') for o in ('dev', 'scale', 'export', 'explore', 'bench')},
     entry_points={'console_scripts': lines('console_scripts')},
 )

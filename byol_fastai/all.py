@@ -30,6 +30,10 @@ from .saving import Checkpoint, load_encoder, save_encoder, shipped_encoders
 from .config import run_config, RunConfig
 from .runs import pretrain
 from .scale import distributed
+from .dynamics import DirectPred, variance_terms
+from .family import family_learner
+from .explore import byol_explore, explore
+from .export import fastai_body, model_card, save_single_file, to_onnx
 from .cli import byol_evaluate, byol_pretrain
 
 __all__ = [o for o in globals() if not o.startswith('_')]

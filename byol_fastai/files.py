@@ -62,7 +62,7 @@ class Scan:
 
 # %% ../nbs/w1_files.ipynb #c015
 HIDDEN = {'__MACOSX', '@eaDir', '#recycle', '$RECYCLE.BIN', 'System Volume Information', 'lost+found', '__pycache__'}
-PICTURES_OF_A_RUN = {'curves.png', 'views.png', 'neighbours.png'}
+PICTURES_OF_A_RUN = {'curves.png', 'views.png', 'neighbours.png', 'map.png', 'outliers.png'}
 
 def is_hidden(name): "Is a file or folder called `name` none of the user's?"; return name.startswith('.') or name in HIDDEN
 

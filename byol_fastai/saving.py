@@ -84,10 +84,20 @@ def save_encoder(
     write_atomically(card, lambda f: f.write_text(about))
     return weights
 
+# %% ../nbs/w3_saving.ipynb #cca0f002
+_FETCHING = 'pretrained', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir' # options of timm that read or fetch weights
+
+def _refuse_fetching(recipe):
+    "A sentence where a card wants something from elsewhere"
+    wants = [o for o in _FETCHING if recipe.get(o)] + [repr(o) for o in [str(recipe.get('arch', ''))] if ':' in o or '/' in o]
+    if wants: raise UserValueError(f"The card of this encoder asks for {', '.join(wants)}, which would read or fetch something from elsewhere. "
+        "If you trust it, build the network yourself and give it to be filled, as in load_encoder(path, MyNetwork()).")
+
 # %% ../nbs/w3_saving.ipynb #cca0d1c3
 def _built(info):
     "The architecture that a card names, with random weights"
     recipe = info.get('recipe') or dict(arch=info['arch'], small=info['small'])
+    _refuse_fetching(recipe)
     try: return create_encoder(**recipe)
     except UserError as e: raise UserValueError(f"{info['arch']!r} is not an architecture that create_encoder can build: if it is one of your own, "
         "give a module of it to be filled, as in load_encoder(path, MyNetwork()).") from e

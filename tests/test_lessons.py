@@ -4,7 +4,7 @@ from pathlib import Path
 import nbformat, pytest
 from nbclient import NotebookClient
 from byol_fastai.config import PRESETS
-from conftest import ROOT
+from conftest import ROOT, tool
 
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
 LESSONS,WORKSHOP = ([o for o in NOTEBOOKS if re.match(number, o.name)] for number in (r'\d\d_', r'w\d'))
@@ -66,7 +66,7 @@ def test_it_is_light_and_in_small_pieces_and_speaks_plain_markdown(path):
     assert not long and not quarto
 
 # a lesson for one sitting has at most 50 cells of code; those that have not yet been cut are not in this list
-@pytest.mark.parametrize('name', ['00_start', '01_data', '02_views', '03_model', '04_loss', '05_ema'])
+@pytest.mark.parametrize('name', ['00_start', '01_data', '02_views', '03_model', '04_loss', '05_ema', '09_ablations', '10_dynamics', '11_family', '11b_clinic'])
 def test_it_is_read_in_one_sitting(name):
     assert sum(c.cell_type=='code' for c in read(ROOT/'nbs'/f'{name}.ipynb').cells) <= 50
 
@@ -82,7 +82,7 @@ def test_it_trains_with_the_settings_of_the_program_where_it_says_so(name):
 
 def test_the_index_leads_to_every_lesson_and_to_none_that_is_not_there():
     linked = re.findall(r'\]\(([\dw]\d\w*\.ipynb)\)', prose(ROOT/'nbs'/'index.ipynb'))
-    assert linked==[o.name for o in LESSONS+WORKSHOP]
+    assert linked==[o.name for o in sorted(LESSONS+WORKSHOP, key=tool('lessons').in_order)]
 
 def test_the_library_needs_nothing_of_the_course():
     def imports(path): return re.findall(r'^ *(?:from|import) +\.?(\w+)', path.read_text(encoding='utf-8'), re.M)

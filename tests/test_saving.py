@@ -1,5 +1,5 @@
 "Encoders and checkpoints on disk: what comes back, what is refused, and that no code is run"
-import pickle
+import json, pickle
 import pytest, timm, torch, torchvision
 from fastai.vision.all import create_body, nn
 from safetensors.torch import load_file
@@ -40,6 +40,16 @@ def test_loading_an_encoder_runs_no_pickled_code(tmp_path, monkeypatch):
     def refuse(*args, **kwargs): raise AssertionError('something was unpickled')
     for o in (pickle, 'load'),(pickle, 'loads'),(pickle, 'Unpickler'),(torch, 'load'): monkeypatch.setattr(*o, refuse)
     load_encoder(f)
+
+@pytest.mark.parametrize('change', [dict(arch='hf_hub:someone/network'), dict(arch='local-dir:/tmp'), dict(pretrained=True), dict(checkpoint_path='x.pth'), dict(pretrained_cfg=dict(url='http://x'))], ids=str)
+def test_a_card_that_would_fetch_or_read_something_else_is_refused(change, tmp_path, monkeypatch):
+    import socket
+    save_encoder(tmp_path/'e', create_encoder('tiny'), 'tiny', 32)
+    card = json.loads((tmp_path/'e.json').read_text())
+    (tmp_path/'e.json').write_text(json.dumps(card | dict(recipe=dict(arch='resnet18') | change)))
+    def no(*args, **kwargs): raise AssertionError('a socket was opened')
+    monkeypatch.setattr(socket, 'socket', no)
+    with pytest.raises(UserError, match='from elsewhere'): load_encoder(tmp_path/'e')
 
 def test_what_is_missing_is_named_in_a_sentence(tmp_path):
     f = save_encoder(tmp_path/'e', TinyResNet(), 'tiny', 32)

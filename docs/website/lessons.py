@@ -9,9 +9,14 @@ from .search import findable
 
 PARTS = {'build BYOL': r'0[0-8]', 'understand it': r'09|1[01]', 'use it': r'1[2-9]'} # by the beginning of the file's name
 
+def in_order(path: Path) -> tuple:
+    "What to sort notebooks by: the path, then the workshop, each by number and letter"
+    workshop,number,letter = re.match(r'(w?)(\d+)([a-z]?)_', path.stem).groups()
+    return workshop, int(number), letter
+
 def lessons() -> list:
     "All notebooks of the course, in order: the path, then the workshop"
-    return sorted((ROOT/'nbs').glob('[0-9w][0-9]*_*.ipynb'))
+    return sorted((ROOT/'nbs').glob('[0-9w][0-9]*_*.ipynb'), key=in_order)
 
 def in_workshop(path: Path) -> bool: return path.stem[0]=='w'
 
