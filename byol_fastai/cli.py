@@ -240,6 +240,7 @@ def _say_found():
             for o in self.dls.source.found: print(o, flush=True)
     return SayFound()
 
+# %% ../nbs/w4_command_line.ipynb #c179d2fb
 def _carry_out(run, others):
     "Load what is needed and run, beside the `others`; Ctrl-C says how to go on"
     _wake_torch(run.config.threads)
