@@ -8,12 +8,11 @@ A table is a file of the ledger, `ablations_parts` for one, and its runs keep th
 import sys
 from copy import deepcopy
 from functools import partial
-import torch
 from fastai.vision.all import Callback
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
-from byol_fastai.all import BYOLLoss, ViewPolicy, create_encoder
+from byol_fastai.all import ViewPolicy, create_encoder
 from byol_fastai.family import family_learner
 from byol_fastai.views import SHAPES_VIEWS
 from seeds import SHORT, experiment, figures, fit, labelled_of, learner

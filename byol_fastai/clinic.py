@@ -8,7 +8,6 @@ Docs: https://byol-fastai.github.io/byol_fastai/clinic.html.md"""
 __all__ = ['HEALTHY', 'SETTINGS', 'VIEWS', 'CODE', 'FAULTS', 'sick_learner']
 
 # %% ../nbs/11b_clinic.ipynb #k004
-from copy import deepcopy
 from torchvision.transforms import v2
 from fastai.vision.all import *
 from .errors import UserValueError

@@ -10,7 +10,7 @@ __all__ = ['STRIP', 'MAX_IMAGES', 'MAX_THUMBNAILS', 'PER_ROW', 'cosine_neighbour
            'plot_map', 'plot_outliers', 'explore', 'byol_explore']
 
 # %% ../nbs/w11_explore.ipynb #8324835f
-import base64, hashlib, html, io, json, math, os, sys
+import base64, hashlib, html, io, json, math, os
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec

@@ -8,7 +8,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/w12_export.html.md"""
 __all__ = ['to_program', 'to_onnx', 'onnx_features', 'fill', 'fastai_body', 'fastai_arch', 'save_single_file', 'model_card']
 
 # %% ../nbs/w12_export.ipynb #fe7df301
-import html, json, logging, warnings
+import html, json, warnings
 from copy import deepcopy
 from importlib.util import find_spec
 from safetensors.torch import save as tensor_bytes

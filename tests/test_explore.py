@@ -2,7 +2,6 @@
 import json, shutil, subprocess, sys, warnings
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, pytest, torch
-from PIL import Image
 from sklearn.neighbors import NearestNeighbors
 from byol_fastai import explore as module
 from byol_fastai.data import ImageArray
@@ -10,9 +9,7 @@ from byol_fastai.errors import UserError, UserValueError
 from byol_fastai.evaluate import knn_predict
 from byol_fastai.explore import (Collection, byol_explore, cosine_neighbours, embedding_map, explore, label_errors, look_into, near_duplicates,
     outliers, plot_map, plot_outliers, read_collection, vote_shares, write_page)
-from byol_fastai.model import TinyResNet
 from byol_fastai.runs import Run, pretrain, run_config
-from byol_fastai.saving import save_encoder
 from byol_fastai.shapes import make_shapes
 from conftest import write_images
 

@@ -5,8 +5,7 @@ from functools import partial
 from torch.nn import functional as F
 from hypothesis import given, strategies as st
 from byol_fastai.all import BYOL, BYOLLoss, CollapseGuard, KNNProbe, TinyResNet, byol_dls, byol_policies, labelled_dls
-from byol_fastai.family import (FAMILY, DINOLoss, MaskedLatents, MoCoQueue, OwnLabels, PairLoss, Prototypes, TinyViT, barlow_twins_loss, become,
-    dino_loss, family_learner, hide_block, info_nce_queue, nt_xent, take, vicreg_loss)
+from byol_fastai.family import (FAMILY, DINOLoss, MaskedLatents, MoCoQueue, OwnLabels, PairLoss, Prototypes, TinyViT, barlow_twins_loss, dino_loss, family_learner, hide_block, info_nce_queue, nt_xent, take, vicreg_loss)
 from conftest import Do, same, state
 
 def pair(n=12, d=6, seed=0):

@@ -7,7 +7,7 @@ from byol_fastai.config import PRESETS
 from conftest import ROOT, tool
 
 NOTEBOOKS = sorted((ROOT/'nbs').glob('*.ipynb'))
-LESSONS,WORKSHOP = ([o for o in NOTEBOOKS if re.match(number, o.name)] for number in (r'\d\d_', r'w\d'))
+LESSONS,WORKSHOP = ([o for o in NOTEBOOKS if re.match(number, o.name)] for number in (r'\d\d[a-z]?_', r'w\d'))
 every = pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda o: o.stem)
 every_lesson = pytest.mark.parametrize('path', LESSONS, ids=lambda o: o.stem)
 every_of_the_course = pytest.mark.parametrize('path', LESSONS+WORKSHOP, ids=lambda o: o.stem)
