@@ -368,7 +368,7 @@ _TURN = "[...this.closest('div').querySelectorAll('figure')].forEach((o, i) => o
 def _page(fig, text, hidden):
     "A picture and its words as HTML; the picture is closed"
     made = BytesIO()
-    fig.savefig(made, format='png', dpi=LOOK['figure.dpi'])
+    fig.savefig(made, format='png', dpi=60)
     plt.close(fig)
     source = b64encode(made.getvalue()).decode()
     return (f'<figure{" hidden"*hidden}><img alt="{escape(text)}" src="data:image/png;base64,{source}">'

@@ -270,8 +270,10 @@ def during(self:DirectPred):
 # %% ../nbs/10_dynamics.ipynb #d077b
 @patch
 @torch.no_grad()
-def see(self:DirectPred, z:Tensor):
-    "Take the projections [N,d] of a batch into the average, and set the predictor"
+def see(self:DirectPred,
+    z:Tensor, # Projections of a batch [N,d]
+):
+    "Take the projections of a batch into the average, and set the predictor"
     p,z = self.predictor,maybe_gather(z.detach()).as_subclass(Tensor).float()
     p.correlation.lerp_(z.T@z/len(z), 1-self.rho if self.begun else 1.)
     self.begun,self.steps = True,self.steps+1

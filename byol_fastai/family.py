@@ -176,7 +176,8 @@ class DINOLoss(Module):
         self.register_buffer('centre', torch.zeros(n_proj))
     def forward(self,
         preds:tuple, # Online projections `(z1, z2)`, each [B,d]
-        z1:Tensor, z2:Tensor, # The target's, each [B,d]
+        z1:Tensor, # The target's of view 1 [B,d]
+        z2:Tensor, # The target's of view 2 [B,d]
     )->Tensor: # Scalar, the mean over the two views
         pairs = zip(preds, (z2, z1))
         loss = sum(dino_loss(p, z, self.centre, **self.temps) for p,z in pairs)/2

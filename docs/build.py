@@ -21,7 +21,7 @@ from website.search import findable
 from website.wheel import build_wheel
 
 DOCS = ROOT/'docs'
-PLAYGROUND = ROOT/'byol_fastai'/'playground.html' # a page that needs nothing, and is served as it is
+PLAYGROUND = 'play.html' # a page that needs nothing, and is served as it is
 WRITTEN = 'cheatsheet glossary cite'.split() # pages that stand in this folder, in Markdown
 
 def sources(to: Path):
@@ -32,7 +32,7 @@ def sources(to: Path):
         nb = page(path)
         for stem,extra in ('index', toctrees(more)),('all', index_table()):
             if path.stem==stem: nb.cells.append(nbformat.v4.new_markdown_cell(extra))
-        if path.stem=='w10_playground': nb.cells.insert(1, nbformat.v4.new_markdown_cell(f'<p><a href="{PLAYGROUND.name}">Open the playground on a page of its own</a></p>'))
+        if path.stem=='w10_playground': nb.cells.insert(1, nbformat.v4.new_markdown_cell(f'<p><a href="{PLAYGROUND}">Open the playground on a page of its own</a></p>'))
         nbformat.write(nb, to/path.name)
     texts = {page_name(m): module_page(m) for m in modules()} | {'results': results(), 'references': references()}
     cfg = settings()
@@ -64,7 +64,7 @@ def build(to: Path) -> int:
     for path in (to/'_sources').glob('*.ipynb'): shutil.copy(ROOT/'nbs'/path.name, path) # the download is the notebook itself
     for m in modules(): shutil.copy(to/'_sources'/f'{page_name(m)}.md', to/f'{promised(m)}.html.md') # what the docstring of the module promises
     build_wheel(to)
-    shutil.copy(PLAYGROUND, to)
+    shutil.copy(ROOT/'byol_fastai'/'playground.html', to/PLAYGROUND)
     for name,text in {'404.html': not_found(), 'robots.txt': robots(), 'sitemap.xml': sitemap(to), '.nojekyll': ''}.items(): (to/name).write_text(text, encoding='utf-8')
     return failed
 

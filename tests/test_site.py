@@ -22,7 +22,7 @@ def site(tmp_path_factory):
     return folder
 
 @pytest.fixture(scope='session')
-def pages(site): return {o.relative_to(site).as_posix(): BeautifulSoup(o.read_text(encoding='utf-8'), 'html.parser') for o in sorted(site.glob('*.html')) if o.stem not in ('404', 'playground')} # these two stand alone
+def pages(site): return {o.relative_to(site).as_posix(): BeautifulSoup(o.read_text(encoding='utf-8'), 'html.parser') for o in sorted(site.glob('*.html')) if o.stem not in ('404', 'play')} # these two stand alone
 
 # --- what is there
 
@@ -58,7 +58,8 @@ def test_every_lesson_can_be_opened_in_colab_seen_in_the_repository_and_download
 def test_stored_outputs_are_shown(pages, site):
     import nbformat
     for path in docs('lessons').lessons():
-        drawn = sum('image/png' in o.get('data', {}) for c in nbformat.read(path, 4).cells if c.cell_type=='code' for o in c.outputs)
+        shown = [o.get('data', {}) for c in nbformat.read(path, 4).cells if c.cell_type=='code' for o in c.outputs]
+        drawn = sum('image/png' in o for o in shown) + sum(o.get('text/html', '').count('<img ') for o in shown) # and the pages of flipbooks
         assert len(pages[f'{path.stem}.html'].select('.cell_output img'))==drawn
 
 def test_every_picture_has_words_that_stand_for_it(pages, monkeypatch):
@@ -113,7 +114,7 @@ def test_every_page_says_what_it_is_to_programs(pages, site):
         first = page.select_one('article blockquote')
         if re.match(r'[\dw]\d', name): assert says==first.get_text().strip()
     listed = set(re.findall(rf'<loc>{OUR_SITE}(.+?)</loc>', (site/'sitemap.xml').read_text(encoding='utf-8')))
-    assert listed==(set(pages)|{'playground.html'})-{'genindex.html', 'py-modindex.html', 'search.html'}
+    assert listed==(set(pages)|{'play.html'})-{'genindex.html', 'py-modindex.html', 'search.html'}
     assert f'Sitemap: {OUR_SITE}sitemap.xml' in (site/'robots.txt').read_text(encoding='utf-8')
 
 def test_the_page_of_wrong_addresses_needs_no_other_file_and_leads_back(site, pages):
@@ -122,8 +123,8 @@ def test_the_page_of_wrong_addresses_needs_no_other_file_and_leads_back(site, pa
     assert {o['href'].removeprefix(OUR_SITE) for o in page.select('a')} <= set(pages)
 
 def test_the_playground_is_a_page_and_the_notebook_of_it_leads_there(site, pages):
-    assert (site/'playground.html').read_bytes()==(ROOT/'byol_fastai'/'playground.html').read_bytes()
-    assert pages['w10_playground.html'].select('article a[href="playground.html"]')
+    assert (site/'play.html').read_bytes()==(ROOT/'byol_fastai'/'playground.html').read_bytes()
+    assert pages['w10_playground.html'].select('article a[href="play.html"]')
 
 def test_the_site_is_a_place_to_install_from(site, served, tmp_path):
     wheel = docs('project').wheel(docs('project').settings())
