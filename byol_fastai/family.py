@@ -179,8 +179,7 @@ class DINOLoss(Module):
         z1:Tensor, # The target's of view 1 [B,d]
         z2:Tensor, # The target's of view 2 [B,d]
     )->Tensor: # Scalar, the mean over the two views
-        pairs = zip(preds, (z2, z1))
-        loss = sum(dino_loss(p, z, self.centre, **self.temps) for p,z in pairs)/2
+        loss = sum(dino_loss(p, z, self.centre, **self.temps) for p,z in zip(preds, (z2, z1)))/2
         if self.training:
             now = torch.cat([z1, z2]).detach().to(self.centre.dtype).mean(0)
             self.centre = torch.lerp(now, self.centre, self.momentum)

@@ -3,7 +3,7 @@ import os
 os.environ.setdefault('CUDA_VISIBLE_DEVICES', '') # the suite describes the CPU; name a card to test one
 os.environ.update(MPLBACKEND='Agg', OMP_NUM_THREADS='1', NO_ALBUMENTATIONS_UPDATE='1')
 
-import importlib
+import importlib, shutil
 from pathlib import Path
 import pytest, torch
 from hypothesis import Phase, settings
@@ -21,6 +21,19 @@ settings.load_profile('suite')
 def tool(name):
     "The module `docs/website/name.py`"
     return importlib.import_module(f'website.{name}')
+
+FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
+
+@pytest.fixture(scope='session')
+def browser():
+    "One browser for all tests of a worker: Playwright does not start twice in a process"
+    chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+    if not chromium: pytest.skip('there is no chromium on this computer: apt-get install chromium')
+    playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
 
 @pytest.fixture(autouse=True)
 def seeded(): set_seed(0)

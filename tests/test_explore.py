@@ -223,17 +223,6 @@ def test_thumbnails_are_bounded_and_go_to_what_is_on_a_list_first(tmp_path):
     few,all_ = (write_page(tmp_path/f'{n}.html', c, found, thumbnails=n).stat().st_size for n in (10, 600))
     assert few<all_/2
 
-FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
-
-@pytest.fixture(scope='module')
-def browser():
-    chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-    if not chromium: pytest.skip('there is no chromium on this computer: apt-get install chromium')
-    playwright = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
-    with playwright.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 class Tab:
     "The page in a tab that remembers all that went wrong in it"

@@ -1,12 +1,12 @@
 "The playground: one model in two languages that give the same numbers, and a page that teaches by hand, by key and by ear"
-import functools, re, shutil
+import functools, re
 from importlib.resources import files
 import numpy as np, pytest
 from hypothesis import given, strategies as st
 from byol_fastai.errors import UserValueError
 from byol_fastai.playground import TOY_PRESETS, Toy, ToyConfig, play
 from conftest import ROOT
-from test_site import CONTRAST, FLAGS
+from test_site import CONTRAST
 
 PAGE = ROOT/'byol_fastai'/'playground.html'
 COLLAPSING = ['no predictor', 'no stop-gradient', 'slow predictor']
@@ -58,22 +58,12 @@ def test_the_page_is_one_small_file_that_asks_for_nothing():
 
 # --- in a browser
 
-@pytest.fixture(scope='module')
-def chromium():
-    found = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-    if not found: pytest.skip('there is no chromium on this computer: apt-get install chromium')
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
-
 @pytest.fixture
-def visit(chromium):
+def visit(browser):
     "Open the page; at the end, nothing may have gone wrong in any tab and nothing may have been asked for"
     opened,wrong = [],[]
     def visit(address=PAGE.as_uri(), **kwargs):
-        page = chromium.new_context(**{'reduced_motion': 'reduce', **kwargs}).new_page()
+        page = browser.new_context(**{'reduced_motion': 'reduce', **kwargs}).new_page()
         page.on('console', lambda m: wrong.append(m.text) if m.type in ('error', 'warning') else None)
         page.on('pageerror', lambda e: wrong.append(str(e)))
         page.on('request', lambda r: wrong.append(r.url) if not r.url.startswith(('file:', 'data:', 'about:')) else None)
@@ -106,7 +96,7 @@ def test_both_languages_begin_with_the_same_settings(visit):
 def test_two_seconds_show_it(visit, name):
     page = visit(reduced_motion='no-preference')
     page.get_by_role('button', name=name, exact=True).click()
-    page.wait_for_function('playground.shown.steps>=750', timeout=20_000) # two seconds hold 800 steps
+    page.wait_for_function('playground.shown.steps>=750', timeout=90_000) # two seconds hold 800 steps
     shown = page.evaluate('playground.shown')
     assert shown['preset']==name and (shown['std']<.1)==(name in COLLAPSING)
     said = page.locator('#finding').inner_text()
@@ -148,7 +138,7 @@ def test_a_slider_acts_in_the_middle_of_a_run(visit):
     page.wait_for_function('playground.shown.steps>400')
     assert page.evaluate('playground.shown.std')>.5
     page.locator('#predictor_lr_mult').press('Home')
-    page.wait_for_function('playground.shown.std<.1', timeout=20_000)
+    page.wait_for_function('playground.shown.std<.1', timeout=90_000)
 
 @every_preset
 def test_words_stand_for_the_pictures(visit, name):

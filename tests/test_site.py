@@ -1,5 +1,5 @@
 "The site, in a real browser: every page in both themes and widths, search, folded answers, links; and the reference is complete"
-import functools, http.server, importlib, json, os, re, shutil, subprocess, sys, threading
+import functools, http.server, importlib, json, os, re, subprocess, sys, threading
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 import pytest
@@ -10,7 +10,6 @@ from byol_fastai._modidx import d as index
 from conftest import ROOT, tool as docs
 
 pytestmark = pytest.mark.xdist_group('site') # one worker builds it, for all that look at it
-FLAGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'.split()
 OUR_SITE = f"{index['settings']['doc_host']}{index['settings']['doc_baseurl']}/"
 
 @pytest.fixture(scope='session')
@@ -256,16 +255,6 @@ def served(site):
     yield f'http://127.0.0.1:{server.server_port}'
     server.shutdown()
     server.server_close()
-
-@pytest.fixture(scope='session')
-def browser():
-    chromium = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
-    if not chromium: pytest.skip('there is no chromium on this computer: apt-get install chromium')
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield browser
-        browser.close()
 
 class Watched:
     "A tab that remembers everything that went wrong in it"
