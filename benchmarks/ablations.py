@@ -8,12 +8,11 @@ A table is a file of the ledger, `ablations_parts` for one, and its runs keep th
 import sys
 from copy import deepcopy
 from functools import partial
-from fastai.vision.all import Callback
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
-from byol_fastai.all import ViewPolicy, create_encoder
-from byol_fastai.family import family_learner
+from byol_fastai.all import ViewPolicy
+from byol_fastai.clinic import no_predictor, no_stop_gradient
+from byol_fastai.family import become
 from byol_fastai.views import SHAPES_VIEWS
 from seeds import SHORT, experiment, figures, fit, labelled_of, learner
 
@@ -25,20 +24,7 @@ def trained(config, seed: int, change=None, lr: float | None = None, **kwargs) -
 
 # --- parts
 
-class OwnTargets(Callback):
-    "The labels are the online network's own projections, and the gradient flows through them: no target network and no stop-gradient"
-    order = 100 # after all others
-    def before_fit(self): self.zs, self.hook = [], self.model.projector.register_forward_hook(lambda module, x, z: self.zs.append(z))
-    def after_pred(self): self.learn.yb, self.zs = tuple(self.zs), []
-    def after_fit(self): self.hook.remove()
-
-def whole_gradient(preds, z1, z2):
-    "The loss of BYOL without its stop-gradient"
-    return sum((2-2*F.cosine_similarity(p, z)).mean() for p, z in zip(preds, (z2, z1)))
-
-def no_predictor(learn): learn.model.predictor = nn.Identity()
-def own_targets(learn): learn.loss_func = whole_gradient; learn.add_cb(OwnTargets())
-def neither(learn): no_predictor(learn); own_targets(learn)
+def neither(learn): no_predictor(learn); no_stop_gradient(learn)
 
 ASYMMETRIC = {}, dict(jitter_p=.2, gray_p=0.) # what the second view is spared
 
@@ -47,7 +33,7 @@ def asymmetric(config, seed):
     return trained(config, seed, policies=tuple(ViewPolicy(size, **SHAPES_VIEWS | o) for o in ASYMMETRIC))
 
 def parts(config) -> dict:
-    changes = {'BYOL': {}, 'no predictor': dict(change=no_predictor), 'no stop-gradient': dict(change=own_targets, extra_views=0), 'neither': dict(change=neither, extra_views=0),
+    changes = {'BYOL': {}, 'no predictor': dict(change=no_predictor), 'no stop-gradient': dict(change=no_stop_gradient, extra_views=0), 'neither': dict(change=neither, extra_views=0),
         'fixed random target': dict(tau=1., schedule='constant'), 'no extra views': dict(extra_views=0), 'no weight decay': dict(wd=0.)}
     return {k: partial(trained, config, **o) for k, o in changes.items()} | {'asymmetric views': partial(asymmetric, config)}
 
@@ -103,11 +89,7 @@ def seen(config, method: str, without: dict, seed: int) -> dict:
     size = labelled_of(config).size
     policies = (ViewPolicy(size, **SHAPES_VIEWS | without),)*2
     if method == 'BYOL': return trained(config, seed, policies=policies)
-    learn = learner(config, seed)
-    other = family_learner('simclr', learn.dls, create_encoder(config.arch), policies=policies, n_hidden=config.n_hidden, n_proj=config.n_proj, opt=config.opt, wd=config.wd,
-        guard=False, cbs=[o for o in learn.cbs if type(o).__name__ == 'KNNProbe'])
-    other.logger = learn.logger
-    return figures(fit(other, config, lr=config.lr), config)
+    return trained(config, seed, change=lambda learn: become(learn, 'simclr'), policies=policies, extra_views=0)
 
 def views(config) -> dict: return {f'{method}: {k}': partial(seen, config, method, o) for k, o in WITHOUT.items() for method in ('BYOL', 'SimCLR')}
 

@@ -44,8 +44,11 @@ def drawn_from(n: int, size: int, seed: int):
 def decoded(encoder, config) -> dict:
     "How well each parameter of the shapes can be read from what `encoder` makes of them"
     loaders = labelled_of(config)
-    sets = [embed(encoder, o) for o in loaders]
-    drawn = [drawn_from(len(y), loaders.size, seed) for seed, (_, y) in enumerate(sets)]
+    return read_from([embed(encoder, o) for o in loaders], loaders.size)
+
+def read_from(sets: list, size: int) -> dict:
+    "The same, from features and labels of the training and of the test images"
+    drawn = [drawn_from(len(y), size, seed) for seed, (_, y) in enumerate(sets)]
     for (_, y), (same, _) in zip(sets, drawn): assert torch.equal(y, same), 'the parameters are those of other images'
     return {k: read_out(*(o[0].numpy() for o in sets), k, [params[k] for _, params in drawn]) for k in drawn[0][1]}
 
@@ -55,8 +58,9 @@ class Reading(Callback):
     def before_fit(self): self.rows = [self.look()]
     def after_epoch(self): self.rows.append(self.look())
     def look(self):
-        encoder = self.model.encoder
-        return dict(shape=linear_probe(*(embed(encoder, o) for o in labelled_of(self.config)))) | decoded(encoder, self.config)
+        loaders = labelled_of(self.config)
+        sets = [embed(self.model.encoder, o) for o in loaders]
+        return dict(shape=linear_probe(*sets)) | read_from(sets, loaders.size)
 
 def one(config, pair: tuple, seed: int) -> dict:
     "BYOL with this pair of views"
