@@ -19,7 +19,7 @@ import numpy as np
 from .errors import *
 from .config import Run, encoder_card, run_config
 from .files import differences, plural
-from .cli import OptionParser, nonempty, _sentences, _share_cores, _wake_torch, OtherPrograms
+from .cli import OptionParser, nonempty, _check_alone, _sentences, _share_cores, _wake_torch, OtherPrograms
 
 # %% ../nbs/w11_explore.ipynb #f28c5163
 STRIP = 2**24 # cosines at a time: 64 MB
@@ -514,6 +514,7 @@ def byol_explore(
 ):
     "Write a page that shows all images of a run"
     others,o = OtherPrograms(),_options().parse_args(args)
+    _check_alone('byol_explore')
     _check(o.n, o.threshold)
     is_there = (Path(o.run)/'config.json').is_file() or encoder_card(o.run) or Path(o.run).is_file()
     if not is_there: raise UserFileNotFoundError(f"{o.run} holds no run: give the folder of one, or an encoder.")
