@@ -106,7 +106,8 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(tmp_path, monkeypatch, ca
 @pytest.mark.skipif(os.name!='posix', reason='signals of POSIX')
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda o: o.name)
 def test_a_signal_ends_a_run_with_its_encoder_its_checkpoint_and_its_exit_code(number, tmp_path):
-    program = subprocess.Popen([sys.executable, '-m', 'byol_fastai', 'pretrain', *SMALL, '--epochs', '500', '--out', 'r'], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen([sys.executable, '-m', 'byol_fastai', 'pretrain', *SMALL, '--epochs', '500', '--out', 'r'], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)) # a shell starts what runs in its background deaf to Ctrl-C, tests too
     try:
         wait_until(lambda: (tmp_path/'r'/'checkpoint').exists() or program.poll() is not None)
         program.send_signal(number)

@@ -370,6 +370,7 @@ def test_the_words_of_a_learner_lead_home(browser, served):
         first = page.locator('#search-results ul.search > li').evaluate_all("o => o.slice(0, 3).map(o => o.querySelector('a').getAttribute('href').split('.')[0])")
         if wanted not in first: astray[phrase] = first
         page.wait_for_selector('#search-results p.context')
+        page.wait_for_load_state('networkidle') # the next search would break off what is still on its way
     assert astray=={} and [o for o in tab.wrong if 'Anchored content block' not in o]==[] # Sphinx takes the dots of an anchor for classes, and shows another excerpt
     page.context.close()
 
