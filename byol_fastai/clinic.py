@@ -43,11 +43,27 @@ class OwnTargets(Callback):
     def after_pred(self): self.learn.yb,self.zs = tuple(self.zs),[]
     def after_fit(self): self.hook.remove()
 
-def whole_gradient(preds, z1, z2): return sum((2-2*F.cosine_similarity(p, z)).mean() for p,z in zip(preds, (z2, z1)))
+def whole_gradient(
+    preds:tuple, # Predictions (p1, p2), each [B,d]
+    z1:Tensor, # Projections [B,d] of the first views, with their gradient
+    z2:Tensor, # The same of the second views
+)->Tensor: # The loss
+    "BYOL's loss whose labels pass their gradient on"
+    return sum((2-2*F.cosine_similarity(p, z)).mean() for p,z in zip(preds, (z2, z1)))
+
+# %% ../nbs/11b_clinic.ipynb #k012b
 def _not_crossed(preds, z1, z2): return byol_loss(preds[0], z1) + byol_loss(preds[1], z2)
 
-def no_predictor(learn): learn.model.predictor = nn.Identity()
-def no_stop_gradient(learn): learn.loss_func = whole_gradient; learn.add_cb(OwnTargets())
+def no_predictor(
+    learn:Learner, # Of `byol_learner`; changed in place
+):
+    "Take the predictor away"
+    learn.model.predictor = nn.Identity()
+def no_stop_gradient(
+    learn:Learner, # Of `byol_learner`; changed in place
+):
+    "Let the gradient into the labels, which are the online network's own projections"
+    learn.loss_func = whole_gradient; learn.add_cb(OwnTargets())
 def _views_not_crossed(learn): learn.loss_func = _not_crossed
 
 CODE = {'there is no predictor': no_predictor, 'the gradient is not stopped': no_stop_gradient, 'the views are not crossed': _views_not_crossed}
