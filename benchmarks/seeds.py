@@ -22,7 +22,7 @@ from ledger import file_of, record
 from timing import set_threads
 
 SEEDS = 5 # of every experiment on the embedded shapes
-SHORT = dict(epochs=6, probe_every=1) # for experiments with many settings: a third of the main job, in which good and bad settings are already far apart
+SHORT = dict(epochs=6, tau=.95, probe_every=1) # for experiments with many settings: less than half of the main job, in which good and bad settings are already far apart; the target is slower than there
 
 # --- what is run
 

@@ -11,7 +11,7 @@ __all__ = ['EXAMPLES', 'RUN_FILES', 'sentence', 'OptionParser', 'nonempty', 'par
 # %% ../nbs/w4_command_line.ipynb #c960c9c4
 import argparse, errno, os, shlex, signal, sys, threading, time, typing, warnings
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import wraps
 from importlib.metadata import version
 from itertools import count
@@ -25,6 +25,8 @@ def _is_memory(e):
     if isinstance(e, MemoryError) or type(e).__name__=='OutOfMemoryError' or 'not enough memory' in str(e): return True
     return isinstance(e, IndexError) and isinstance(e.__context__, MemoryError) # fastai stumbles over an error without words
 def _is_disk(e): return isinstance(e, OSError) and e.errno in (errno.ENOSPC, getattr(errno, 'EDQUOT', None)) or 'PytorchStreamWriter failed' in str(e)
+_DENIED = [getattr(errno, o) for o in 'EACCES EPERM EROFS EIO ENOTCONN ESTALE ENODEV'.split() if hasattr(errno, o)] # the last four: a drive that has gone
+def _is_denied(e): return isinstance(e, OSError) and e.errno in _DENIED
 def _is_worker(e): return isinstance(e, RuntimeError) and 'DataLoader worker' in str(e)
 
 def sentence(
@@ -34,6 +36,7 @@ def sentence(
     if isinstance(e, UserError): return (str(e).strip().splitlines() or [type(e).__name__])[-1].strip() # fastai puts the name of a callback on lines above
     if _is_memory(e): return "there is not enough memory: give a smaller --bs or --size, or a smaller --memory-gb for the images that are kept."
     if _is_disk(e): return "the disk is full: make room, then go on with --resume."
+    if _is_denied(e): return f"{e.strerror}{f': {e.filename}' if e.filename else ''}. See that the folder is there and can be written to, then go on with --resume."
     if _is_worker(e): return "a process that reads image files was killed, most often for want of shared memory: go on with --resume and --workers 0, or give the container more (--shm-size in Docker)."
 
 # %% ../nbs/w4_command_line.ipynb #c5c3d9fd
@@ -86,7 +89,8 @@ EXAMPLES = '''examples:
   byol_pretrain --data cifar10 --arch resnet18 --epochs 200
   byol_pretrain --data path/to/photos --size 128
   byol_pretrain --data path/to/photos --from runs/photos --epochs 400
-  byol_pretrain --resume runs/photos'''
+  byol_pretrain --resume runs/photos
+  byol_pretrain --repeat runs/photos'''
 
 def parser()->argparse.ArgumentParser:
     "The options of `byol_pretrain`"
@@ -95,6 +99,7 @@ def parser()->argparse.ArgumentParser:
     run = p.add_argument_group('run folder')
     run.add_argument('--out', type=nonempty, metavar='FOLDER', help="run folder to make; by default a new one in 'runs'")
     run.add_argument('--resume', type=nonempty, metavar='RUN', help='go on with an interrupted run; its own options hold. --data may say where its images are now')
+    run.add_argument('--repeat', type=nonempty, metavar='RUN', help='make a run again in a new folder, and say whether it comes out the same to the bit')
     for g in GROUPS:
         group,helps = p.add_argument_group(g.__doc__),docments(g)
         for f in fields(g): _add_option(group, f, helps[f.name])
@@ -113,7 +118,7 @@ def new_folder(
 def _go_on(path, given):
     "The interrupted run in the folder `path`"
     run = Run.open(path, given.pop('data', None))
-    taken = {k:given.pop(k) for k in ('threads', 'workers') if k in given}
+    taken = {k:given.pop(k) for k in ('threads', 'workers', 'every') if k in given}
     for k,v in taken.items(): setattr(run.config, k, v)
     if run.config.threads and 'threads' not in taken and run.config.threads>(os.cpu_count() or 1): run.config.threads = None # it was another computer
     if run.ended:
@@ -123,14 +128,24 @@ def _go_on(path, given):
     if given: raise UserValueError(f"--resume goes on with the options of {path}: leave out {', '.join('--'+k.replace('_', '-') for k in given)}.")
     return run
 
+# %% ../nbs/w4_command_line.ipynb #rq02
+def _again(path, given):
+    "A new run that repeats the one in the folder `path`"
+    old = Run.open(path, given.pop('data', None))
+    if not old.ended: raise UserValueError(f"The run in {path} has not ended: go on with it by --resume {path}, then repeat it.")
+    out = given.pop('out', None)
+    if given: raise UserValueError(f"--repeat takes the options of {path}: leave out {', '.join('--'+k.replace('_', '-') for k in given)}.")
+    return Run.create(out or new_folder(old.path.name, old.path.parent), replace(old.config, fingerprint=None))
+
 # %% ../nbs/w4_command_line.ipynb #c0ec5874
 def chosen_run(
     options:dict, # As from `parser`
 )->Run:
     "The run that the options ask for: a new one, or an interrupted one to go on with; a sentence where they make no sense"
     given = {k:v for k,v in options.items() if v is not None}
-    resume = given.pop('resume', None)
-    if resume is not None: return _go_on(resume, given)
+    resume,repeat = given.pop('resume', None),given.pop('repeat', None)
+    if resume is not None: return _go_on(resume, given if repeat is None else {**given, 'repeat': repeat})
+    if repeat is not None: return _again(repeat, given)
     data,out = given.pop('data', 'shapes'),given.pop('out', None)
     config = run_config(data, **given)
     check_data(config.data, config.labels)
@@ -241,18 +256,28 @@ def _say_found():
     return SayFound()
 
 # %% ../nbs/w4_command_line.ipynb #c179d2fb
-def _carry_out(run, others):
-    "Load what is needed and run, beside the `others`; Ctrl-C says how to go on"
+def _carry_out(run, others, repeat=None):
+    "Load what is needed and run, beside the `others`; Ctrl-C says how to go on. A run to `repeat` had the same images"
     _wake_torch(run.config.threads)
     from byol_fastai import runs
     if run.config.threads is None: _share_cores(others)
-    bar = sys.stdout.isatty()
+    bar,same = sys.stdout.isatty(),[runs.SameImages(Run.open(repeat).report['fingerprint'])] if repeat else []
     try:
-        with _stopped_by_signals(): return runs.pretrain(run, [_say_found(), runs.TimeLeft(), *([] if bar else [runs.SayRows()])], bar)
+        with _stopped_by_signals(): return runs.pretrain(run, [_say_found(), runs.TimeLeft(), *same, *([] if bar else [runs.SayRows()])], bar)
     except KeyboardInterrupt as e:
         print(f"\nInterrupted. Go on with: byol_pretrain --resume {shlex.quote(str(run.path))}" if run.kept else
             "\nInterrupted before the end of the first epoch: nothing was kept.", file=sys.stderr, flush=True)
         sys.exit(128+(e.args[0] if e.args else signal.SIGINT)) # as the shell expects
+
+# %% ../nbs/w4_command_line.ipynb #rq03
+def _say_repeated(old, run):
+    "Whether a run that was made again came out the same, and where not, what else was not the same"
+    from byol_fastai.runs import compare_runs
+    found = compare_runs(old, run)
+    if found['same']: return print(f"\nThe same to the bit: the encoder and the history of {run.path}, and those of {old.path}.")
+    around = ', '.join(f'{k} {a} then and {b} now' for k,(a,b) in found['around'].items()) or 'versions, device and threads were the same'
+    history = 'their histories agree' if found['epoch'] is None else f"their histories differ from epoch {found['epoch']} on"
+    raise UserRuntimeError(f"{run.path} is not the same as {old.path}: the weights of the encoders differ by up to {found['weights']:.2g}, and {history}; {around}.")
 
 # %% ../nbs/w4_command_line.ipynb #c179w002
 def _check_alone(program):
@@ -274,7 +299,8 @@ def byol_pretrain(
     run = chosen_run(options)
     c = run.config
     print(f"byol_fastai {version('byol_fastai')}: {c.arch} on {Path(c.data).name}, {c.epochs} epochs, into {run.path}", flush=True)
-    report = _carry_out(run, others)
+    report = _carry_out(run, others, options['repeat'])
+    if options['repeat']: return _say_repeated(Run.open(options['repeat']), run)
     if not report['complete']: raise UserRuntimeError(f"Stopped after {report['epochs']} of {c.epochs} epochs. {report['stopped']} What there is lies in {run.path}.")
     show_report(run, report)
 

@@ -63,6 +63,7 @@ class WatchOptions:
     "watching"
     probe_every:int|None=None # Epochs between two looks at the kNN accuracy; by default so many that they cost a tenth of the training
     guard:bool=True # Stop a fit that has collapsed
+    every:float=10. # Minutes between two checkpoints within an epoch, for long ones; there is one after each epoch as well
     strict:bool=False # Let a collapse be an error that ends the program at once, without results
 
 # %% ../nbs/w4b_config.ipynb #c9a05be8
@@ -83,6 +84,7 @@ def _check_numbers(c):
     if c.wd is not None and not 0<=c.wd<math.inf: raise UserValueError(f"wd={c.wd} must not be negative.")
     if c.tau is not None and not 0<=c.tau<=1: raise UserValueError(f"tau={c.tau} must lie in [0, 1]: 0 copies the online network at every step, 1 never moves the target.")
     if c.extra_views<0: raise UserValueError(f"extra_views={c.extra_views} must not be negative.")
+    if not c.every>=0: raise UserValueError(f"every={c.every} must not be negative: it is the minutes between two checkpoints.")
     if c.workers is not None and c.workers<0: raise UserValueError(f"workers={c.workers} must not be negative.")
     if not 0<=c.seed<2**32: raise UserValueError(f"seed={c.seed} must lie between 0 and {2**32-1}.")
 
@@ -117,7 +119,7 @@ GROUPS = ImageOptions,NetworkOptions,FitOptions,WatchOptions
 
 # %% ../nbs/w4b_config.ipynb #c094d250
 PRESETS = dict(
-    shapes=dict(arch='tiny', epochs=15, bs=64, opt='sgd', lr=.05, flat=.6, tau=.95, wd=1e-4, predictor_lr_mult=20., extra_views=2,
+    shapes=dict(arch='tiny', epochs=15, bs=64, opt='sgd', lr=.05, flat=.6, tau=.5, wd=1e-4, predictor_lr_mult=20., extra_views=2,
         n_hidden=256, n_proj=64, probe_every=3),
     cifar10=dict(arch='resnet18', epochs=200, bs=256),
     folder=dict(arch='resnet18', epochs=200, bs=128)) # fields of `RunConfig` for each source; `folder` stands for all others
@@ -281,7 +283,7 @@ class Run:
     begun = property(lambda self: self.has('config.json'), doc="True from the moment on from which the run can be resumed")
     report = property(lambda self: _read(self.path/'report.json'), doc="What `report.json` says; `None` where there is none")
     ended = property(lambda self: bool(self.report) and self.report.get('finished', True), doc="True once all results are there")
-    kept = property(lambda self: any(map(self.has, ('checkpoint', 'encoder.safetensors', 'report.json'))), doc="True where there is something to lose")
+    kept = property(lambda self: any(map(self.has, ('checkpoint', 'checkpoint.previous', 'encoder.safetensors', 'report.json'))), doc="True where there is something to lose")
     def encoder(self): return _load(self.path)
     def write(self, name:str, **content)->dict: return _write(self.path/f'{name}.json', content)
     def discard(self): _take_away(self.made)

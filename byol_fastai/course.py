@@ -18,6 +18,7 @@ from importlib.resources import files
 from statistics import mean, stdev
 warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a reader could do about
 from fastai.vision.all import *
+from matplotlib.image import AxesImage, BboxImage
 from .errors import UserValueError
 from .pictures import COLOURS
 from .saving import device_name, versions
@@ -57,6 +58,61 @@ def start_lesson(
     plt.rcParams.update(LOOK | {'axes.prop_cycle':plt.cycler(color=list(COLOURS.values()))})
     v = versions()
     print(f"byol_fastai {v['byol_fastai']}, fastai {v['fastai']}, torch {v['torch']}; {device_name()}; profile {profile_name()!r}")
+
+# %% ../nbs/w5_course.ipynb #v002
+_COLUMN = 800 # pixels: the width that a page has for a picture
+
+def _density(fig): return min(fig.dpi, _COLUMN/fig.get_figwidth()) # pixels of the page for an inch of the figure
+
+def _vector(fig):
+    "SVG on one line, the same bytes every time"
+    made = BytesIO()
+    with plt.rc_context({'svg.fonttype':'none', 'svg.hashsalt':'byol_fastai'}):
+        fig.savefig(made, format='svg', bbox_inches='tight', metadata={'Date':None})
+    svg = re.sub(rb'\s+', b' ', made.getvalue())
+    svg = re.sub(rb'<[^>]*>', lambda tag: re.sub(rb'(\.\d\d)\d+', rb'\1', tag[0]), svg) # to a hundredth of a point
+    return svg.replace(b"'DejaVu Sans'\"", b"'DejaVu Sans', sans-serif\"") # in formulas too
+
+# %% ../nbs/w5_course.ipynb #v003
+def _bitmap(fig, times):
+    "`times` as many pixels as the page shows, in the lighter of two forms: `{MIME type: (bytes, size on the page)}`"
+    drawn,forms = BytesIO(),{'image/png':BytesIO(), 'image/jpeg':BytesIO()}
+    fig.savefig(drawn, format='png', bbox_inches='tight', dpi=times*_density(fig))
+    im = Image.open(drawn).convert('RGB')
+    im.quantize(256).save(forms['image/png'], 'png', optimize=True, dpi=(96*times,)*2) # inches of a page have 96 pixels
+    im.save(forms['image/jpeg'], 'jpeg', quality=80, optimize=True, dpi=(96*times,)*2)
+    kind = min(forms, key=lambda o: forms[o].tell())
+    return {kind: (forms[kind].getvalue(), dict(width=im.width//times))}
+
+# %% ../nbs/w5_course.ipynb #v005
+_HEAVY = 100_000 # bytes: from here on a chart is shown in pixels
+
+def _forms(fig):
+    "What is stored of a figure, the best first: `{MIME type: (bytes, size on the page)}`"
+    photos = fig.findobj(lambda o: isinstance(o, (AxesImage, BboxImage)))
+    if photos or len(svg := _vector(fig)) > _HEAVY: return _bitmap(fig, 2)
+    return {'image/svg+xml':(svg, {})} | _bitmap(fig, 1)
+
+# %% ../nbs/w5_course.ipynb #v007
+def _legible(fig, least=10):
+    "Letters of `least` pixels of the page at least"
+    fig.draw_without_rendering() # only then are there numbers at the axes
+    for o in fig.findobj(plt.Text): o.set_fontsize(max(o.get_fontsize(), least*72/_density(fig)))
+
+# %% ../nbs/w5_course.ipynb #v009
+def _text(kind, made): return (made if 'svg' in kind else b64encode(made)).decode() # as notebooks store it
+
+def _show(fig):
+    "What Jupyter shows of a figure"
+    from IPython.display import display # only here, where there is a notebook
+    if not fig.axes: return
+    _legible(fig)
+    forms = _forms(fig)
+    data = {kind: _text(kind, made) for kind,(made,_) in forms.items()}
+    display({'text/plain':repr(fig)} | data, metadata={kind: size for kind,(_,size) in forms.items()}, raw=True)
+
+if (_shell := getattr(sys.modules.get('IPython'), 'get_ipython', noop)()):
+    _shell.display_formatter.ipython_display_formatter.for_type(plt.Figure, _show)
 
 # %% ../nbs/w5_course.ipynb #c020
 RESULTS = files('byol_fastai')/'results' # the ledger's folder, in the package
@@ -367,11 +423,11 @@ _TURN = "[...this.closest('div').querySelectorAll('figure')].forEach((o, i) => o
 
 def _page(fig, text, hidden):
     "A picture and its words as HTML; the picture is closed"
-    made = BytesIO()
-    fig.savefig(made, format='png', dpi=60)
+    _legible(fig)
+    kind,(made,size) = first(_forms(fig).items())
+    width = ''.join(f' {k}="{v}"' for k,v in size.items())
     plt.close(fig)
-    source = b64encode(made.getvalue()).decode()
-    return (f'<figure{" hidden"*hidden}><img alt="{escape(text)}" src="data:image/png;base64,{source}">'
+    return (f'<figure{" hidden"*hidden}><img alt="{escape(text)}" src="data:{kind};base64,{b64encode(made).decode()}"{width}>'
         f'<figcaption>{escape(text)}</figcaption></figure>')
 
 # %% ../nbs/w5_course.ipynb #f003

@@ -116,6 +116,7 @@ def _shrink(im, path, size, max_pixels):
 # %% ../nbs/w1b_images.ipynb #c018
 def _read(path, size, max_pixels=None):
     "Image and notes"
+    if not Path(path).is_file(): raise UserFileNotFoundError(f"{path} is no file that can be read: it has gone, or is a folder, a pipe or a socket.") # whoever opens a pipe waits for ever
     with _our_limit(), Image.open(path) as im: return _shrink(im, path, size, max_pixels),image_notes(im)
 
 def read_image(

@@ -32,6 +32,7 @@ _HEADS = b'\xff\xd8\xff', b'\x89PNG\r\n', b'GIF8', b'II*\0', b'MM\0*' # JPEG, PN
 def _begins_as_image(path):
     "Whether a file without a suffix begins as one of the common formats does"
     try:
+        if not os.path.isfile(path): return False # whoever opens a pipe waits for ever
         with open(path, 'rb') as f: head = f.read(12)
     except OSError: return False
     return head.startswith(_HEADS) or head[:4]+head[8:]==b'RIFFWEBP'
@@ -72,7 +73,7 @@ def is_run(
     "Whether a folder holds the results of a training, which are never data"
     config = os.path.join(path, 'config.json')
     if not os.path.isfile(config): return False
-    if any(os.path.exists(os.path.join(path, o)) for o in ('encoder.json', 'encoder.safetensors', 'checkpoint', 'report.json')): return True
+    if any(os.path.exists(os.path.join(path, o)) for o in ('encoder.json', 'encoder.safetensors', 'checkpoint', 'checkpoint.previous', 'report.json')): return True
     try:
         with open(config, encoding='utf-8') as f: return {'arch', 'epochs', 'tau', 'seed'} <= set(json.load(f))
     except (OSError, ValueError, TypeError): return False

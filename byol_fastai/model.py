@@ -49,18 +49,23 @@ class _Block(nn.Module):
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return F.relu(self.bn2(self.conv2(y)) + self.skip(x), inplace=True)
 
+def _wide_enough(width):
+    if width<8: raise UserValueError(f"width={width} is too narrow: give at least 8. "
+        "PyTorch's convolutions of fewer channels crash on some CPUs.")
+    return width
+
 # %% ../nbs/03_model.ipynb #c014
 class TinyResNet(nn.Module):
     """A residual network small enough to train on a laptop's CPU:
     [B,C,H,W] -> [B,n_features]"""
     def __init__(self,
-        width:int=16, # Channels of the first stage
+        width:int=16, # Channels of the first stage, at least 8
         stages:int=3, # Stages of one block each
         stem_stride:int=2, # Stride of the first convolution
         in_chans:int=3, # Channels C of the images
     ):
         super().__init__()
-        self.n_features = width*2**(stages-1)
+        self.n_features = _wide_enough(width)*2**(stages-1)
         self.stem = nn.Sequential(nn.Conv2d(in_chans, width, 3, stem_stride, 1, bias=False),
             nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.stages = nn.Sequential(*[_Block(width*2**max(i-1, 0),

@@ -7,7 +7,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/w6_runs.html.md"""
 # %% auto #0
 __all__ = ['probe_dls', 'given_encoder', 'run_source', 'run_learner', 'SayRows', 'TimeLeft', 'FiniteLoss', 'why_stopped',
            'check_images', 'start_run', 'peak_memory_gb', 'attempt', 'probe_features', 'save_figure', 'draw_pictures',
-           'write_encoder', 'run_report', 'fit_run', 'pretrain', 'evaluate']
+           'write_encoder', 'run_report', 'fit_run', 'pretrain', 'evaluate', 'compare_runs', 'SameImages']
 
 # %% ../nbs/w6_runs.ipynb #c1e35fac
 import sys
@@ -16,6 +16,7 @@ from copy import deepcopy
 import dataclasses
 from dataclasses import asdict
 from fastprogress.fastprogress import format_time
+from safetensors.torch import load_file
 from fastai.vision.all import *
 from .errors import *
 from .files import differences
@@ -31,6 +32,7 @@ from .evaluate import *
 from .fast import DuringFit
 from .pictures import *
 from .saving import *
+from .sealed import previous_of
 
 # %% ../nbs/w6_runs.ipynb #ce2a07d5
 def probe_dls(
@@ -112,12 +114,12 @@ class TimeLeft(Callback):
     "Minutes and seconds to the end of the fit, as a column of the progress table: as long per epoch as the epochs so far"
     order = KNNProbe.order+1
     def before_fit(self):
-        self.start,self.done = time.time(),0
+        self.start,self.done = time.monotonic(),0 # a clock that nobody puts back
         names = self.recorder.metric_names
         at = len(names)-self.recorder.add_time
         self.recorder.metric_names = names[:at] + L('left') + names[at:]
     def before_train(self): self.done += 1
-    def after_validate(self): self.recorder.log.append(format_time((time.time()-self.start)/max(self.done, 1)*(self.n_epoch-1-self.epoch)))
+    def after_validate(self): self.recorder.log.append(format_time((time.monotonic()-self.start)/max(self.done, 1)*(self.n_epoch-1-self.epoch)))
 
 # %% ../nbs/w6_runs.ipynb #c5acc6a7
 class FiniteLoss(Callback):
@@ -145,14 +147,19 @@ def check_images(
     changed = differences(before, source.fingerprint) if before else None
     if changed: raise UserValueError(f"{changed} Put them back, or say with --data where they are now, or begin another run.")
 
+# %% ../nbs/w6_runs.ipynb #rn01
+def _last_state(run):
+    "The newest good checkpoint of a run; `None` where there is none yet"
+    file = run.path/'checkpoint'
+    return read_checkpoint(file) if file.is_file() or previous_of(file).is_file() else None
+
 # %% ../nbs/w6_runs.ipynb #c19955fa
 def start_run(
     run:Run, # A new run, or one that was interrupted
     cbs=None, # More callbacks
 )->tuple: # The learner, the labelled loaders of its probes, and the checkpoint to go on from (`None` at the beginning)
     "Make the learner of a run; only when it stands, write down what was asked for"
-    file = run.path/'checkpoint'
-    resume = read_checkpoint(file) if run.begun and not run.fresh and file.exists() else None
+    resume = _last_state(run) if run.begun and not run.fresh else None
     try:
         learn,labelled = run_learner(run.config, cbs)
         if resume: check_images(resume['images'], learn.dls.source)
@@ -209,7 +216,7 @@ class _Remembers(nn.Module):
 def save_figure(path:Path, draw:Callable):
     "Write the figure that `draw` returns to `path`, and close it"
     fig = draw()
-    try: fig.savefig(path, dpi=100)
+    try: write_atomically(path, partial(fig.savefig, format='png', dpi=100))
     finally: plt.close(fig)
 
 def draw_pictures(
@@ -226,16 +233,16 @@ def draw_pictures(
     for name,draw in draws.items(): attempt(f'{name}.png', partial(save_figure, run.path/f'{name}.png', draw), failed)
 
 # %% ../nbs/w6_runs.ipynb #cb140c8a
-def write_encoder(run:Run, learn:Learner, history:list):
-    "Write the encoder of `learn` into the folder of `run`, and its `history` as a table"
+def write_encoder(run:Run, learn:Learner, history:list, part:float=0):
+    "Write the encoder of `learn` into the folder of `run`, after its `history` and `part` of another epoch, and the history as a table"
     config,dls = run.config,learn.dls
-    save_encoder(run.path/'encoder', unwrap(learn.model).encoder, config.arch, dls.size, dls.mean, dls.std, trained=asdict(config), epochs=len(history))
-    history_table(history).to_csv(run.path/'history.csv', index=False)
+    save_encoder(run.path/'encoder', unwrap(learn.model).encoder, config.arch, dls.size, dls.mean, dls.std, trained=asdict(config), epochs=len(history)+part)
+    write_atomically(run.path/'history.csv', partial(history_table(history).to_csv, index=False))
 
 def run_report(run:Run, learn:Learner, history:list, **more)->dict:
     "What is known of `run` after the fit of `learn`: its `history`, and what else is to be told (`more`)"
     config,source = run.config,learn.dls.source
-    return dict(config=asdict(config), complete=len(history)==config.epochs, stopped=why_stopped(learn), epochs=len(history), found=source.found,
+    return dict(config=asdict(config), complete=len(history)==config.epochs, epochs=len(history), found=source.found,
         fingerprint=source.fingerprint, classes=len(source.classes), history=history, versions=versions(), device=device_name(), **more)
 
 # %% ../nbs/w6_runs.ipynb #c6d4cb14
@@ -252,7 +259,7 @@ def fit_run(
     resume:dict|None, # Its checkpoint, where it was interrupted
 )->list: # The history
     "Train, from the beginning or from the checkpoint on; a run that was interrupted after its last epoch has nothing left to train"
-    config,save = run.config,Checkpoint(run.path/'checkpoint', resume)
+    config,save = run.config,Checkpoint(run.path/'checkpoint', resume, run.config.every)
     if resume and resume['epoch']>=config.epochs:
         unwrap(learn.model).load_state_dict(resume['model'])
         return resume['history']
@@ -260,15 +267,17 @@ def fit_run(
     return save.history
 
 # %% ../nbs/w6_runs.ipynb #c99e802a
-def _measure(run, learn, labelled, untrained, history, seconds):
+def _measure(run, learn, labelled, untrained, history, stopped, seconds):
     "The report, and in it what probes and pictures give; written before and after each, so that nothing is lost"
     failed,probes,encoder = {},None,_Remembers(unwrap(learn.model).encoder)
-    def write(finished): return run.write('report', **run_report(run, learn, history, finished=finished, seconds=round(seconds(), 1),
+    def write(finished): return run.write('report', **run_report(run, learn, history, stopped=stopped, finished=finished, seconds=round(seconds(), 1),
         peak_memory_gb=round(peak_memory_gb(), 2), probes=probes, failed=failed, labelled=labelled is not None))
     write(False)
+    if not run.has('encoder.safetensors'): return write(True) # there is nothing to measure
     probes = attempt('probes', lambda: probe_features(encoder, untrained, labelled, failed), failed)
     write(False)
     draw_pictures(run, learn, labelled, history, failed, encoder.features(labelled))
+    previous_of(run.path/'checkpoint').unlink(missing_ok=True) # nothing is left to go on with
     return write(True)
 
 # %% ../nbs/w6_runs.ipynb #c7896828
@@ -285,13 +294,22 @@ def pretrain(
         return _pretrain(run, cbs, bar, began)
 
 # %% ../nbs/w6_runs.ipynb #c1ad92bz
-def _keep_encoder(run, learn):
-    "Where the fit did not end: leave the encoder of its last whole epoch, as far as there is one and the disk takes it"
-    if not run.has('checkpoint'): return
-    with suppress(Exception):
-        last = read_checkpoint(run.path/'checkpoint')
-        unwrap(learn.model).load_state_dict(last['model'])
-        write_encoder(run, learn, last['history'])
+def _last_encoder(run, learn):
+    "Put the networks back to the newest good checkpoint and write the encoder of then; the history of then, and how many epochs that were; `None` where there is none"
+    last = _last_state(run)
+    if last is None: return None
+    unwrap(learn.model).load_state_dict(last['model'])
+    part = round(last['batch']/len(learn.dls.train), 3) if last['batch'] else 0
+    write_encoder(run, learn, last['history'], part)
+    return last['history'],last['epoch']+part
+
+def _end_fit(run, learn, history):
+    "Write the encoder, or where its weights are lost that of the last good state; its history, and why the fit was stopped"
+    stopped = why_stopped(learn)
+    if finite_weights(learn.model): return write_encoder(run, learn, history) or (history, stopped)
+    last = _last_encoder(run, learn)
+    if last is None: return history,f"{stopped} There was no checkpoint yet, so there is no encoder."
+    return last[0],f"{stopped} The encoder is that of the last good checkpoint, after {last[1]} epochs: go on from there with --from {run.path} and a lower --lr."
 
 # %% ../nbs/w6_runs.ipynb #c1ad92ba
 def _pretrain(run, cbs, bar, began):
@@ -300,9 +318,11 @@ def _pretrain(run, cbs, bar, began):
     untrained,before = _untrained(run, learn),resume['seconds'] if resume else 0
     try:
         with nullcontext() if bar else learn.no_bar(): history = fit_run(run, learn, resume)
-    except BaseException: _keep_encoder(run, learn); raise
-    write_encoder(run, learn, history)
-    return _measure(run, learn, labelled, untrained, history, lambda: before+time.perf_counter()-began)
+    except BaseException:
+        with suppress(Exception): _last_encoder(run, learn) # as far as the disk takes it
+        raise
+    history,stopped = _end_fit(run, learn, history)
+    return _measure(run, learn, labelled, untrained, history, stopped, lambda: before+time.perf_counter()-began)
 
 # %% ../nbs/w6_runs.ipynb #cb8d95ad
 def _labelled_again(run, data, n):
@@ -337,3 +357,33 @@ def evaluate(
     with learn.no_bar(), learn.no_logging(): learn.fit_flat_cos(linear_epochs, pct_start=0.)
     return run.write('evaluation', config=asdict(config), images=[len(o.dataset) for o in dls], probes=probes, failed=failed,
         linear_layer=round(learn.final_record[-1], 4), linear_epochs=linear_epochs, versions=versions())
+
+# %% ../nbs/w6_runs.ipynb #rp02
+def _weights(run):
+    file = run.path/'encoder.safetensors'
+    return load_file(file) if file.is_file() else {}
+
+def _apart(a, b):
+    "The largest difference of two encoders; 0 only where they agree to the bit"
+    if {k:v.shape for k,v in a.items()}!={k:v.shape for k,v in b.items()}: return math.inf
+    return max([(a[k].double()-b[k].double()).abs().max().nan_to_num(math.inf).item() for k in a if not torch.equal(a[k], b[k])], default=0.)
+
+def _surroundings(report): return {**report['versions'], 'device': report['device'], 'threads': report['config']['threads']}
+
+# %% ../nbs/w6_runs.ipynb #rp03
+def compare_runs(
+    one:Run, # A run that has ended
+    other:Run, # Likewise
+)->dict: # `same`; `weights`: how far apart at most; `epoch`: the first whose row of the history differs, or `None`; `around`: versions, device and threads that differ
+    "Are two runs the same to the bit? Minutes and seconds do not count"
+    a,b = one.report,other.report
+    rows = [[{k:v for k,v in row.items() if k!='time'} for row in o['history']] for o in (a, b)]
+    epoch = first(i for i in range(max(map(len, rows))) if rows[0][i:i+1]!=rows[1][i:i+1])
+    weights,(x,y) = _apart(_weights(one), _weights(other)),map(_surroundings, (a, b))
+    return dict(same=weights==0 and epoch is None, weights=weights, epoch=epoch, around={k:(x.get(k), y.get(k)) for k in {**x, **y} if x.get(k)!=y.get(k)})
+
+class SameImages(Callback):
+    "Refuse to train on other images than those of `fingerprint`"
+    order = -95
+    def __init__(self, fingerprint:dict|None): self.fingerprint = fingerprint
+    def before_fit(self): check_images(self.fingerprint, self.dls.source)

@@ -7,7 +7,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/w3_saving.html.md"""
 # %% auto #0
 __all__ = ['CARD', 'PARTS', 'write_atomically', 'encoder_files', 'versions', 'device_name', 'save_encoder', 'shipped_encoders',
            'load_encoder', 'plain', 'random_state', 'set_random_state', 'snapshot', 'restore', 'restore_random',
-           'read_checkpoint', 'Checkpoint']
+           'read_checkpoint', 'finite_weights', 'Checkpoint']
 
 # %% ../nbs/w3_saving.ipynb #c701de13
 import json, os, platform, random
@@ -20,11 +20,13 @@ from .errors import *
 from .config import WEIGHTS
 from .data import *
 from .model import *
+from .sealed import *
 
 # %% ../nbs/w3_saving.ipynb #cb66b768
 def write_atomically(
     path:str|Path, # File to write or replace
     write:Callable, # Called with the path of a file beside it
+    keep:Path|None=None, # Where the file that is replaced goes; by default it is gone
 ):
     "Write a file aside and rename it: whoever looks finds the old one or the new one, never half of one"
     path = Path(path)
@@ -32,9 +34,11 @@ def write_atomically(
     try:
         write(aside)
         with aside.open('rb+') as f: os.fsync(f.fileno()) # it must be on the disk before it takes the other's place
+        if keep and path.exists(): os.replace(path, keep)
         os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)
+        if keep and keep.exists() and not path.exists(): os.replace(keep, path) # it failed between the two
         raise
 
 # %% ../nbs/w3_saving.ipynb #c653e542
@@ -199,14 +203,16 @@ def set_random_state(
 
 # %% ../nbs/w3_saving.ipynb #c995b8f0
 def snapshot(
-    learn:Learner, # Inside a fit, after an epoch
+    learn:Learner, # Inside a fit, after an epoch or after a batch
     history:list, # A row for each epoch
     seconds:float, # That the fit has taken
+    batch:int=0, # So many batches of the epoch are done; 0 for a whole epoch
+    order:tuple|None=None, # Where the generator of the loader stood when the epoch began
 )->dict: # Tensors and plain values only
     "All that the rest of the fit depends on"
     smooth,guard,model = learn.recorder.smooth_loss,getattr(learn, 'collapse_guard', None),unwrap(learn.model)
-    return dict(version=1, epoch=learn.epoch+1, step=learn.train_iter, seconds=seconds, history=history,
-        model=model.state_dict(), opt=plain(learn.opt.state_dict()), k=learn.ema_target.k, low=guard.low if guard else 0,
+    return dict(epoch=learn.epoch if batch else learn.epoch+1, batch=batch, order=order, pct=learn.pct_train, step=learn.train_iter, seconds=seconds, history=history,
+        model=model.state_dict(), opt=plain(learn.opt.state_dict()), k=learn.ema_target.k, guard=(guard.low, guard.rate) if guard else (0, 0.),
         scaler=learn.scaler.state_dict() if hasattr(learn, 'scaler') else None, smooth_loss=(smooth.count, smooth.val),
         random=random_state(learn.dls.train), images=getattr(vars(learn.dls).get('source'), 'fingerprint', None))
 
@@ -219,7 +225,7 @@ def restore(
     unwrap(learn.model).load_state_dict(state['model'])
     learn.opt.load_state_dict(deepcopy(state['opt'])) # it keeps the tensors it is given, and would train in `state`
     learn.train_iter,learn.ema_target.k = state['step'],state['k']
-    if hasattr(learn, 'collapse_guard'): learn.collapse_guard.low = state['low']
+    if hasattr(learn, 'collapse_guard'): learn.collapse_guard.low,learn.collapse_guard.rate = state['guard']
     if state['scaler'] and hasattr(learn, 'scaler'): learn.scaler.load_state_dict(state['scaler'])
 
 def restore_random(learn:Learner, state:dict):
@@ -229,40 +235,95 @@ def restore_random(learn:Learner, state:dict):
     set_random_state(state['random'], learn.dls.train)
 
 # %% ../nbs/w3_saving.ipynb #c5038e5c
-PARTS = 'version epoch step seconds history model opt k low scaler smooth_loss random images'.split() # of a checkpoint
+PARTS = 'epoch batch order pct step seconds history model opt k guard scaler smooth_loss random images'.split() # of a checkpoint
 
 def read_checkpoint(
     path:str|Path, # File written by `Checkpoint`
 )->dict: # To be given to its `resume`
-    "The last checkpoint; it may hold tensors and plain values only, never code"
-    if not Path(path).is_file(): raise UserFileNotFoundError(f"There is no checkpoint {path}.")
+    "The last checkpoint, or the one before where that is damaged, with a warning; it may hold tensors and plain values only, never code"
     again = f"delete it to start its run again from the beginning, or begin another run with --from {Path(path).parent}"
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        missing = [o for o in PARTS if o not in state]
-        if len(missing)<=3 and 'model' in state and 'epoch' in state and missing: raise UserValueError(f"The checkpoint {path} is of another version of byol_fastai (it has no {', '.join(missing)}): {again}.")
-        return {k:state[k] for k in PARTS}
-    except UserError: raise
-    except Exception as e: # of pickle, of zip, or what is not a dictionary
-        raise UserValueError(f"The checkpoint {path} is damaged or not a checkpoint at all; {again}.") from e
+    try: state,said = read_newest(path)
+    except Damaged as e: raise UserValueError(f"The checkpoint {path} is damaged or not a checkpoint at all: {e}. There is no good one beside it; {again}.") from e
+    missing = [o for o in PARTS if o not in state] if isinstance(state, dict) else PARTS
+    if missing: raise UserValueError(f"The checkpoint {path} is of another version of byol_fastai (it has no {', '.join(missing)}): {again}.")
+    if said: warn(said)
+    return {k:state[k] for k in PARTS}
+
+# %% ../nbs/w3_saving.ipynb #se02
+class _Rest:
+    "A pass over the loader of fastai `dl` from batch `done` on; `ready` is called when the first one is there"
+    def __init__(self, dl:DataLoader, done:int, ready:Callable): store_attr()
+    def __len__(self): return len(self.dl)
+    def __iter__(self):
+        whole = self.dl.get_idxs
+        self.dl.get_idxs = lambda: list(whole())[self.done*self.dl.bs:]
+        try: batches = iter(self.dl); first = next(batches)
+        finally: self.dl.get_idxs = whole
+        self.ready()
+        yield first
+        yield from batches
+
+# %% ../nbs/w3_saving.ipynb #se05
+def finite_weights(
+    model:nn.Module, # Wrapped or not
+)->bool:
+    "Are all weights, and what BatchNorm remembers, finite numbers?"
+    return all(o.isfinite().all() for o in unwrap(model).state_dict().values())
 
 # %% ../nbs/w3_saving.ipynb #ca04180a
 class Checkpoint(Callback):
-    "After every epoch, write to `path` all that is needed to go on from there; go on from `resume`, which `Checkpoint.read` returned"
-    order,read = 75,staticmethod(read_checkpoint) # after the recorder has its row, and after fastai has skipped the epochs already done
-    def __init__(self, path:str|Path, resume:dict|None=None): store_attr()
+    "After every epoch, and within one after every so many `minutes`, write to `path` all that is needed to go on from there; go on from `resume`, which `Checkpoint.read` returned"
+    order,read,ours = 75,staticmethod(read_checkpoint),False # after the recorder has its row, and after fastai has skipped the epochs already done
+    def __init__(self, path:str|Path, resume:dict|None=None, minutes:float=10.): store_attr()
     def before_fit(self):
         r = self.resume
         self.began,self.history = time.perf_counter()-(r['seconds'] if r else 0),list(r['history']) if r else []
+        self.saved = time.monotonic()
         try: r and restore(self.learn, r)
         except (RuntimeError, ValueError, KeyError) as e: raise UserValueError(f"The checkpoint {self.path} belongs to another network or optimizer than this run's.") from e
     def before_epoch(self):
         if self.resume and self.epoch==self.resume['epoch']: restore_random(self.learn, self.resume)
-    def after_epoch(self):
-        if self.resume and self.epoch<self.resume['epoch']: return
-        row = {k:v for k,v in zip(self.recorder.metric_names, self.recorder.log) if k!='left'} # how long is left is no history
-        row = plain({**row, 'tau': last(self.ema_target.taus), 'lr': last(self.recorder.lrs)})
-        self.history.append({k:None if isinstance(v, float) and math.isnan(v) else v for k,v in row.items()}) # JSON knows no nan
-        if rank_distrib()==0: write_atomically(self.path, self.write)
-    def write(self, path):
-        with path.open('wb') as f: torch.save(snapshot(self.learn, self.history, time.perf_counter()-self.began), f)
+
+# %% ../nbs/w3_saving.ipynb #se06
+@patch
+def before_train(self:Checkpoint):
+    "Begin the epoch, or enter it where it was left"
+    r,self.done = self.resume,0
+    if r and r['batch'] and self.epoch==r['epoch']:
+        self.done,self.learn.pct_train = r['batch'],r['pct']
+        self.dls.train.rng.setstate(r['order'])
+        self.learn.dl = _Rest(self.dls.train, self.done, partial(restore_random, self.learn, r))
+    self.order_of = self.dls.train.rng.getstate()
+
+@patch
+def before_batch(self:Checkpoint):
+    "Number the batches of a resumed epoch as they were"
+    if self.training: self.learn.iter += self.done
+
+# %% ../nbs/w3_saving.ipynb #se07
+@patch
+def after_batch(self:Checkpoint):
+    "Within an epoch: time for another checkpoint?"
+    if not self.training or time.monotonic()-self.saved<60*self.minutes or self.iter+1>=self.n_iter: return
+    if any(o.count for o in self.learn._grab_cbs(GradientAccumulation)): return # in the middle of a step
+    self.write(self.iter+1, self.order_of)
+
+@patch
+def after_epoch(self:Checkpoint):
+    "Add the row of the epoch to the history, and write"
+    if self.resume and self.epoch<self.resume['epoch']: return
+    row = {k:v for k,v in zip(self.recorder.metric_names, self.recorder.log) if k!='left'} # how long is left is no history
+    row = plain({**row, 'tau': last(self.ema_target.taus), 'lr': last(self.recorder.lrs)})
+    self.history.append({k:None if isinstance(v, float) and math.isnan(v) else v for k,v in row.items()}) # JSON knows no nan
+    self.write()
+
+# %% ../nbs/w3_saving.ipynb #se08
+@patch
+def write(self:Checkpoint, batch:int=0, order:tuple|None=None):
+    "Write `snapshot`, in one of several processes, as long as there is something to go on from; a good file that was there is kept as the one before"
+    self.saved = time.monotonic()
+    if rank_distrib() or not finite_weights(self.model): return
+    state = snapshot(self.learn, self.history, time.perf_counter()-self.began, batch, order)
+    keep = previous_of(self.path) if self.ours or is_sealed(self.path) else None # what was found here may be damaged
+    write_atomically(self.path, partial(write_sealed, state=state), keep)
+    self.ours = True

@@ -27,8 +27,8 @@ WRITTEN = 'cheatsheet glossary cite'.split() # pages that stand in this folder, 
 def sources(to: Path):
     "Write all that Sphinx reads"
     if undescribed(): raise SystemExit('Pictures without a line `#| fig-alt: what is to be seen`:\n' + '\n'.join(undescribed()))
-    more = {'At hand': ['questions', 'cheatsheet', 'results', 'glossary', 'references', 'cite'], 'Reference': [*[f'{m} <{page_name(m)}>' for m in modules()], 'All names <all>', 'Index <genindex>']}
-    for path in [*(ROOT/'nbs'/f'{o}.ipynb' for o in ('index', 'questions', 'all')), *lessons()]:
+    more = {'At hand': ['questions', 'worth_it', 'cheatsheet', 'results', 'glossary', 'references', 'cite'], 'Reference': [*[f'{m} <{page_name(m)}>' for m in modules()], 'All names <all>', 'Index <genindex>']}
+    for path in [*(ROOT/'nbs'/f'{o}.ipynb' for o in ('index', 'questions', 'worth_it', 'all')), *lessons()]:
         nb = page(path)
         for stem,extra in ('index', toctrees(more)),('all', index_table()):
             if path.stem==stem: nb.cells.append(nbformat.v4.new_markdown_cell(extra))

@@ -18,7 +18,7 @@ def execute(path: Path) -> float:
     nb = nbformat.read(path, 4)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(nb, timeout=1200, kernel_name='python3', resources={'metadata': {'path': folder}}).execute()
+        NotebookClient(nb, timeout=1200, kernel_name='python3', coalesce_streams=True, resources={'metadata': {'path': folder}}).execute()
     seconds = time.perf_counter() - start
     for cell in nb.cells: cell.metadata.pop('execution', None)
     nbformat.write(nb, path)

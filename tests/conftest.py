@@ -42,7 +42,7 @@ def tiny_learner(n=48, bs=16, size=16, seed=0, **kwargs):
     "A whole BYOL learner, small enough that an epoch of three batches takes some 30 ms"
     set_seed(seed)
     dls = byol_dls('shapes', bs=bs, n=n, size=size, valid_pct=.25 if n>=32 else 0)
-    kwargs = {'arch': TinyResNet(width=4), 'n_hidden': 16, 'n_proj': 8, 'opt': 'adamw', 'guard': False, **kwargs}
+    kwargs = {'arch': TinyResNet(width=8), 'n_hidden': 16, 'n_proj': 8, 'opt': 'adamw', 'guard': False, **kwargs}
     learn = byol_learner(dls, **kwargs)
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__=='ProgressCallback'])
     learn.logger = lambda row: None

@@ -141,7 +141,7 @@ def test_ours_and_fastai_hand_out_the_same_images(tmp_path):
 
 TINY = '--n 128 --epochs 1 --bs 16 --seeds 1'
 
-@pytest.mark.parametrize('name', ['taus', 'ladder', 'normalisation', 'views_decide', 'shield', 'clinic', 'dynamics'])
+@pytest.mark.parametrize('name', ['taus', 'first_tau', 'ladder', 'normalisation', 'views_decide', 'shield', 'clinic', 'dynamics'])
 def test_an_experiment_runs_every_setting(bench, name):
     if name in ('views_decide', 'shield') and 'return_params' not in signature(make_shapes).parameters: pytest.skip('the shapes do not tell their parameters')
     figures = bench(name, TINY)

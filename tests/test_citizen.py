@@ -44,9 +44,9 @@ def quiet(learn):
     learn.logger = lambda row: None
     return learn
 
-def byol(dls, **kwargs): return byol_learner(dls, TinyResNet(width=4), **{**dict(n_hidden=16, n_proj=8, opt='adamw', guard=False), **kwargs})
-MAKE = dict(byol=byol, linear=lambda dls, **kwargs: linear_eval_learner(dls, TinyResNet(width=4), bs=8, **kwargs),
-    fine_tuned=lambda dls, **kwargs: fine_tune_learner(dls, TinyResNet(width=4), bs=8, **kwargs))
+def byol(dls, **kwargs): return byol_learner(dls, TinyResNet(width=8), **{**dict(n_hidden=16, n_proj=8, opt='adamw', guard=False), **kwargs})
+MAKE = dict(byol=byol, linear=lambda dls, **kwargs: linear_eval_learner(dls, TinyResNet(width=8), bs=8, **kwargs),
+    fine_tuned=lambda dls, **kwargs: fine_tune_learner(dls, TinyResNet(width=8), bs=8, **kwargs))
 
 @pytest.fixture(params=[f'{k}-{d}' for k in MAKE for d in DATA])
 def make(request, photos, tmp_path):
@@ -251,7 +251,7 @@ def everything(): return [DeviceLosses(), CudnnBenchmark(), Compiled(backend='ea
 def test_nothing_stays_behind_however_a_fit_ends(event, error, monkeypatch):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=True), raising=False)
     probe = KNNProbe(*labelled_dls('shapes', bs=8, n=40, size=16).loaders, k=5)
-    learn = byol_learner(byol_dls('shapes', bs=8, n=48, size=16), TinyResNet(width=4), n_hidden=16, n_proj=8, opt='adamw', guard=False, fast=everything(), cbs=[probe, CPUMixedPrecision()])
+    learn = byol_learner(byol_dls('shapes', bs=8, n=48, size=16), TinyResNet(width=8), n_hidden=16, n_proj=8, opt='adamw', guard=False, fast=everything(), cbs=[probe, CPUMixedPrecision()])
     before = torch.backends.cudnn.benchmark, torch.is_autocast_enabled('cpu'), learn.recorder.loss, learn.recorder.smooth_loss, list(learn.metrics), set(vars(learn))
     with learn.no_bar(), learn.no_logging():
         try: learn.fit_byol(1, cbs=Stop(event, error))

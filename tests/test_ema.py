@@ -112,7 +112,7 @@ def test_wrapped_networks_are_reached():
     assert not same(state(learn.model.module.target), state(nn.Sequential(learn.model.module.encoder, learn.model.module.projector)))
 
 def test_the_targets_of_several_gpus_are_spread_over_them(monkeypatch):
-    byol,x,seen = BYOL(TinyResNet(width=4), 16, 8).eval(), torch.randn(2, 6, 3, 16, 16), []
+    byol,x,seen = BYOL(TinyResNet(width=8), 16, 8).eval(), torch.randn(2, 6, 3, 16, 16), []
     def spread(module, views, device_ids):
         seen.append(device_ids)
         parts = [module(*[v.chunk(len(device_ids))[i] for v in views]) for i in range(len(device_ids))]
@@ -127,7 +127,7 @@ def test_a_model_or_a_batch_that_has_no_targets_is_told_so():
     learn = ema_learner()
     learn.remove_cb(TwoViews)
     with pytest.raises(ValueError, match='add the callback `TwoViews`'): learn.fit(1)
-    learn = Learner(learn.dls, TinyResNet(width=4), BYOLLoss(), cbs=EMATarget())
+    learn = Learner(learn.dls, TinyResNet(width=8), BYOLLoss(), cbs=EMATarget())
     with pytest.raises(TypeError, match='TinyResNet was asked for its labels'): learn.fit(1)
 
 def test_the_target_is_the_exponential_average_in_float64():

@@ -77,7 +77,7 @@ def test_no_neighbour_is_refused_in_a_sentence():
 # --- looking without touching
 
 def test_embed_gives_the_features_of_eval_mode_and_every_module_its_own_mode_back():
-    encoder,data = TinyResNet(width=4).train(), dls()
+    encoder,data = TinyResNet(width=8).train(), dls()
     encoder.stages[1].eval()
     was,modes = state(encoder), [m.training for m in encoder.modules()]
     feats,labels = embed(encoder, data.train)
@@ -182,7 +182,7 @@ def test_the_linear_probe_is_scikit_learns_on_features_standardised_by_the_train
     assert isinstance(ours, float) and ours==pytest.approx(theirs, abs=.012) and ours>.5
 
 def test_linear_eval_stays_in_eval_mode_and_only_its_head_learns():
-    encoder = TinyResNet(width=4)
+    encoder = TinyResNet(width=8)
     model = LinearEval(encoder, 10)
     for mode in (True, False):
         model.train(mode)
@@ -191,7 +191,7 @@ def test_linear_eval_stays_in_eval_mode_and_only_its_head_learns():
     assert model.encoder is not encoder and all(p.requires_grad for p in encoder.parameters())
 
 def test_a_linear_evaluation_leaves_weights_and_batchnorm_statistics_as_they_were_to_the_bit():
-    encoder = TinyResNet(width=4)
+    encoder = TinyResNet(width=8)
     was = state(encoder)
     learn = silently(linear_eval_learner(dls(), encoder, bs=16))
     head = state(learn.model.head)
@@ -199,7 +199,7 @@ def test_a_linear_evaluation_leaves_weights_and_batchnorm_statistics_as_they_wer
     assert same(state(learn.model.encoder), was) and same(state(encoder), was) and not same(state(learn.model.head), head)
 
 def test_fine_tuning_changes_a_copy():
-    encoder = TinyResNet(width=4)
+    encoder = TinyResNet(width=8)
     was = state(encoder)
     learn = silently(fine_tune_learner(dls(), encoder, bs=16))
     learn.fit_one_cycle(1, 1e-2)
@@ -207,7 +207,7 @@ def test_fine_tuning_changes_a_copy():
     assert learn.model[1].out_features==10 and len(learn.opt.param_lists)==2
 
 def test_evaluation_data_are_not_augmented_and_training_data_are():
-    learn,seen = silently(fine_tune_learner(dls(), TinyResNet(width=4), bs=16)), {True: [], False: []}
+    learn,seen = silently(fine_tune_learner(dls(), TinyResNet(width=8), bs=16)), {True: [], False: []}
     learn.add_cb(Do(99, before_batch=lambda cb: seen[cb.training].append(cb.xb[0].clone())))
     learn.fit(2)
     per = len(seen[False])//2
@@ -231,7 +231,7 @@ def test_a_share_of_nothing_is_refused_in_a_sentence():
         with pytest.raises(ValueError, match=rf'share={share} must lie in \(0, 1\]'): label_subset(torch.arange(4), share)
 
 def test_label_efficiency_compares_three_ways_at_every_share():
-    encoder,other = TinyResNet(width=4), TinyResNet(width=4)
+    encoder,other = TinyResNet(width=8), TinyResNet(width=8)
     was = state(encoder), state(other)
     table = label_efficiency(encoder, other, dls(), shares=(.5, 1.), n_epoch=1, bs=16)
     assert list(table.index)==[.5, 1.] and list(table.columns)==['images', 'linear', 'fine-tuned', 'from scratch']
@@ -241,7 +241,7 @@ def test_label_efficiency_compares_three_ways_at_every_share():
 # --- the comparison
 
 ROWS = [*RIVALS, 'random encoder', 'BYOL']
-def compared(data, encoder=None, **kwargs): return compare_features(encoder or TinyResNet(width=4), TinyResNet(width=4), data, **kwargs)
+def compared(data, encoder=None, **kwargs): return compare_features(encoder or TinyResNet(width=8), TinyResNet(width=8), data, **kwargs)
 
 def test_the_comparison_has_a_row_for_every_rival_for_luck_and_for_byol():
     table = compared(dls(), k=5)
@@ -290,7 +290,7 @@ def test_the_majority_is_the_most_frequent_class_of_the_training_images(n, seed)
 @pytest.mark.parametrize('name', [*RIVALS])
 def test_a_rival_that_fails_costs_nothing_else(name, monkeypatch):
     def broken(x): raise RuntimeError('no such wave')
-    whole = compared(dls(), encoder := TinyResNet(width=4))
+    whole = compared(dls(), encoder := TinyResNet(width=8))
     monkeypatch.setitem(RIVALS, name, broken)
     with pytest.warns(UserWarning, match=f'{name}: RuntimeError: no such wave'): table = compared(dls(), encoder)
     rest = [o for o in ROWS if o not in (name, 'random encoder')]
@@ -310,7 +310,7 @@ def test_images_of_any_number_of_channels_are_compared(channels):
     data = two_loaders((x[:40], y[:40]), (x[40:], y[40:]), list('ab'), **stats)
     back = Rival(RIVALS['raw pixels'], data.train)(next(iter(data.train))[0].as_subclass(torch.Tensor))
     torch.testing.assert_close(back, x[:len(back)].float().flatten(1)/255, atol=1e-5, rtol=0)
-    table = compare_features(TinyResNet(width=4, in_chans=channels), TinyResNet(width=4, in_chans=channels), data)
+    table = compare_features(TinyResNet(width=8, in_chans=channels), TinyResNet(width=8, in_chans=channels), data)
     assert table.notna().all().all() and not table.attrs['failed']
 
 def test_loaders_of_fastai_that_normalise_are_brought_back_to_the_unit_range():
@@ -337,7 +337,7 @@ def entry(tmp_path, monkeypatch, images, network, value=.99):
     monkeypatch.setattr(probes, 'files', lambda name: tmp_path)
 
 def test_the_ceiling_comes_from_the_ledger_for_the_same_images_and_network_only(tmp_path, monkeypatch):
-    data,net = dls(), TinyResNet(width=4)
+    data,net = dls(), TinyResNet(width=8)
     assert stored_ceiling(data, net) is None
     entry(tmp_path, monkeypatch, data.source.fingerprint['hash'], network_name(net))
     table = compared(data)
@@ -348,9 +348,9 @@ def test_the_ceiling_comes_from_the_ledger_for_the_same_images_and_network_only(
     assert stored_ceiling(uneven(), net) is None, 'images that nobody knows'
 
 def test_the_ceiling_is_computed_where_it_is_asked_for():
-    net = TinyResNet(width=4)
+    net = TinyResNet(width=8)
     was = state(net)
-    table = compare_features(TinyResNet(width=4), net, dls(80), supervised=True, epochs=1)
+    table = compare_features(TinyResNet(width=8), net, dls(80), supervised=True, epochs=1)
     assert list(table.index)==[*ROWS, 'supervised'] and table.loc['supervised'].between(0, 1).all() and not table.attrs['stored']
     assert same(state(net), was)
 
@@ -371,7 +371,7 @@ def test_raw_pixels_are_shrunk_and_rows_are_bounded():
     seen,probe = [],e.linear_probe
     try:
         e.linear_probe = lambda train, test, tol: seen.append((tuple(train[0].shape), tuple(test[0].shape))) or .5
-        compare_features(Spy(width=4), TinyResNet(width=4), loaders(x, y, list('abc')), max_rows=40)
+        compare_features(Spy(width=8), TinyResNet(width=8), loaders(x, y, list('abc')), max_rows=40)
     finally: e.linear_probe = probe
     assert seen[0]==((40, 3*32*32), (40, 3*32*32)) and sum(sizes)==80 and max(sizes)<=16, 'each image goes through the encoder once, in batches of the loader'
 
@@ -387,7 +387,7 @@ def test_a_probe_that_fails_leaves_nan_and_a_reason_and_the_others_their_numbers
 
 def test_hundreds_of_tiny_classes_get_no_logistic_regression():
     x,y = torch.randint(0, 256, (400, 3, 16, 16), dtype=torch.uint8), torch.arange(400)//2%150
-    with pytest.warns(UserWarning, match='too many and too small for a logistic regression'): table = compare_features(TinyResNet(width=4), TinyResNet(width=4), loaders(x, y, list(range(150))))
+    with pytest.warns(UserWarning, match='too many and too small for a logistic regression'): table = compare_features(TinyResNet(width=8), TinyResNet(width=8), loaders(x, y, list(range(150))))
     assert table.kNN.notna().all() and table.linear.isna().all()
 
 def test_the_linear_probe_says_what_it_cannot_do():
@@ -398,7 +398,7 @@ def test_the_linear_probe_says_what_it_cannot_do():
 @pytest.mark.parametrize('make', [linear_eval_learner, fine_tune_learner])
 def test_training_images_too_are_evaluated_as_they_are(make):
     "The loader of a supervised learner gives crops in training; get_preds over it must see what `plain_dl` gives"
-    data,encoder = dls(), TinyResNet(width=4)
+    data,encoder = dls(), TinyResNet(width=8)
     learn = silently(make(data, encoder, bs=16))
     preds,targs = learn.get_preds(ds_idx=0)
     with torch.no_grad(): want = learn.model.eval()(torch.cat([b[0].as_subclass(torch.Tensor) for b in data.train]))
@@ -408,11 +408,11 @@ def test_training_images_too_are_evaluated_as_they_are(make):
 @pytest.mark.parametrize('ds_idx', [0, 1])
 def test_a_batch_without_its_loader_is_seen_the_same_way(ds_idx):
     "So `show_results` asks for predictions"
-    learn = silently(fine_tune_learner(dls(), TinyResNet(width=4), bs=16))
+    learn = silently(fine_tune_learner(dls(), TinyResNet(width=8), bs=16))
     dl = learn.dls[ds_idx].new(shuffle=False, drop_last=False)
     want = torch.cat([learn.get_preds(dl=[b])[0] for b in dl])
     torch.testing.assert_close(want, learn.get_preds(ds_idx=ds_idx)[0], rtol=1e-4, atol=1e-6)
 
 def test_a_supervised_learner_takes_what_a_learner_takes(tmp_path):
-    learn = silently(fine_tune_learner(dls(), TinyResNet(width=4), bs=16, path=tmp_path, metrics=[], cbs=Do(3), lr=.01, wd=.1))
+    learn = silently(fine_tune_learner(dls(), TinyResNet(width=8), bs=16, path=tmp_path, metrics=[], cbs=Do(3), lr=.01, wd=.1))
     assert learn.path==tmp_path and learn.lr==.01 and learn.wd==.1 and len(learn.metrics)==0 and any(type(o) is Do for o in learn.cbs)

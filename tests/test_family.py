@@ -146,7 +146,7 @@ def test_what_a_loss_remembers_changes_in_training_only(make, name):
 def relative(method, seed=0, n=48, bs=16, size=16, **kwargs):
     "A small silent learner of `method`"
     torch.manual_seed(seed)
-    arch = TinyViT(size, 4, 16, 1, 2) if method=='masked latents' else TinyResNet(width=4)
+    arch = TinyViT(size, 4, 16, 1, 2) if method=='masked latents' else TinyResNet(width=8)
     dls = byol_dls('shapes', bs=bs, n=n, size=size, valid_pct=.25)
     learn = family_learner(method, dls, **dict(arch=arch, n_hidden=16, n_proj=8, opt='adamw', guard=False) | kwargs)
     learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__=='ProgressCallback'])
@@ -192,7 +192,7 @@ def test_simsiam_is_byol_with_tau_0():
     torch.testing.assert_close(dict(byol.model.encoder.named_parameters()), dict(simsiam.model.encoder.named_parameters()), rtol=1e-3, atol=1e-5)
 
 def test_the_loss_and_gradients_of_simsiam_are_those_of_byol_with_tau_0():
-    model = BYOL(TinyResNet(width=4), 16, 8).double()
+    model = BYOL(TinyResNet(width=8), 16, 8).double()
     v1, v2 = torch.rand(2, 6, 3, 16, 16).double()
     def gradients(labels):
         model.zero_grad()
@@ -235,7 +235,7 @@ def test_a_loss_of_ones_own_is_used():
 def test_what_does_not_go_together_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="method='simclear' is not known: give one of 'byol', 'mean teacher'"): relative('simclear')
     with pytest.raises(ValueError, match='extra_views: simclr has no projections'): relative('simclr', extra_views=2)
-    with pytest.raises(TypeError, match='TinyViT only, not from a TinyResNet'): relative('masked latents', arch=TinyResNet(width=4))
+    with pytest.raises(TypeError, match='TinyViT only, not from a TinyResNet'): relative('masked latents', arch=TinyResNet(width=8))
     with pytest.raises(ValueError, match='30 pixels cannot be cut into squares of 4'): TinyViT(30, 4)
 
 def test_the_prototypes_are_cosines_and_the_target_begins_with_the_same():

@@ -9,7 +9,7 @@ from byol_fastai.errors import UserError
 from byol_fastai.model import check_encoder, has_big_stem, small_stem, unwrap, wants_adamw
 from conftest import same, state, tiny_learner
 
-def small_byol(): return BYOL(TinyResNet(width=4), n_hidden=12, n_proj=6)
+def small_byol(): return BYOL(TinyResNet(width=8), n_hidden=12, n_proj=6)
 
 def test_a_timm_encoder_is_timms_network_without_its_head():
     ours,theirs = create_encoder('resnet18'), timm.create_model('resnet18', num_classes=0)
@@ -53,7 +53,7 @@ def test_wrong_encoders_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match='cannot take images of 3 pixels'): check_encoder(create_encoder('convnext_atto'), 3)
 
 def test_looking_at_an_encoder_leaves_it_as_it_was():
-    encoder = TinyResNet(width=4).train()
+    encoder = TinyResNet(width=8).train()
     encoder.stem.eval()
     before = state(encoder)
     check_encoder(encoder, 16)
@@ -61,7 +61,7 @@ def test_looking_at_an_encoder_leaves_it_as_it_was():
     assert encoder.training and not encoder.stem.training and encoder.stages.training, 'every module keeps its own mode'
 
 def test_heads_are_those_of_the_paper():
-    model = BYOL(TinyResNet(width=4))
+    model = BYOL(TinyResNet(width=8))
     for head,n_in in (model.projector, model.encoder.n_features),(model.predictor, 256):
         assert isinstance(head, MLPHead) and [type(o) for o in head]==[nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear]
         assert (head[0].in_features, head[0].out_features, head[-1].out_features)==(n_in, 4096, 256)
@@ -123,7 +123,7 @@ def vectors(arch, size=32, in_chans=3, **kwargs):
     return encoder
 
 @pytest.mark.parametrize('arch, n', [(tvm.resnet18, 512), (partial(tvm.resnet18, num_classes=3), 512), (timm.models.resnet18, 512), (tvm.mobilenet_v3_small, 576), (tvm.convnext_tiny, 768),
-    (partial(tvm.googlenet, init_weights=False), 1024), (xresnet18, 512), (TinyResNet, 64), (partial(TinyResNet, width=4), 16), (lambda: tvm.resnet18(), 512), ('torchvision.resnet18', 512), ('timm.resnet18', 512)])
+    (partial(tvm.googlenet, init_weights=False), 1024), (xresnet18, 512), (TinyResNet, 64), (partial(TinyResNet, width=8), 32), (lambda: tvm.resnet18(), 512), ('torchvision.resnet18', 512), ('timm.resnet18', 512)])
 def test_a_function_that_makes_a_network_is_as_good_as_a_name(arch, n): assert vectors(arch, 64).n_features==n
 
 @pytest.mark.parametrize('make, n', [(tvm.resnet18, 512), (lambda: timm.create_model('convnext_atto'), 320), (lambda: create_body(tvm.resnet18(), cut=-2), 512), (xresnet18, 512),
@@ -131,7 +131,7 @@ def test_a_function_that_makes_a_network_is_as_good_as_a_name(arch, n): assert v
 def test_a_network_loses_its_classification_layer_and_its_vectors_are_measured(make, n): assert vectors(make(), 64).n_features==n
 
 def test_a_network_that_says_what_it_gives_is_left_alone():
-    own = TinyResNet(width=4)
+    own = TinyResNet(width=8)
     assert create_encoder(own, size=32) is own and unwrap(torch.compile(nn.DataParallel(own))) is own
     net = tvm.resnet18()
     weight = net.conv1.weight
@@ -169,7 +169,7 @@ def test_any_number_of_channels(arch, in_chans):
     encoder = vectors(arch, 32, in_chans)
     with pytest.raises(ValueError, match='3 channels'): check_encoder(encoder, 32)
 
-@pytest.mark.parametrize('arch, kwargs', [('resnet18', dict(size=32, in_chans=4)), ('vit_tiny_patch16_224', dict(size=32)), (tvm.resnet18, dict(size=96)), ('tiny', dict(width=4))])
+@pytest.mark.parametrize('arch, kwargs', [('resnet18', dict(size=32, in_chans=4)), ('vit_tiny_patch16_224', dict(size=32)), (tvm.resnet18, dict(size=96)), ('tiny', dict(width=8))])
 def test_the_recipe_makes_another_network_like_it(arch, kwargs):
     encoder = create_encoder(arch, **kwargs)
     again = create_encoder(**encoder.recipe)
@@ -178,7 +178,7 @@ def test_the_recipe_makes_another_network_like_it(arch, kwargs):
 
 @pytest.mark.parametrize('call, said', [(lambda: create_encoder('resnet_18', img_size=3), "'resnet18'"), (lambda: create_encoder('resnet18', img_size=3), 'img_size'),
     (lambda: create_encoder('tiny', img_size=3), 'img_size'), (lambda: create_encoder('tiny', pretrained=True), 'nobody publishes'), (lambda: create_encoder(18), 'arch=18'),
-    (lambda: create_encoder(TinyResNet(), width=3), 'takes no options'), (lambda: create_encoder('torchvision.resnet18', in_chans=4), 'channels'),
+    (lambda: create_encoder(TinyResNet(), width=3), 'takes no options'), (lambda: create_encoder('tiny', width=7), 'at least 8'), (lambda: create_encoder('torchvision.resnet18', in_chans=4), 'channels'),
     (lambda: check_encoder(create_encoder('vit_tiny_patch16_224'), 64), '--size 224'), (lambda: check_encoder(create_encoder('vit_tiny_patch16_224', size=64, img_size=96), 64), '--size 96'),
     (lambda: BYOL(nn.Flatten()), 'create_encoder')])
 def test_what_the_user_can_cure_is_a_sentence(call, said):

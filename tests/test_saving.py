@@ -1,12 +1,14 @@
 "Encoders and checkpoints on disk: what comes back, what is refused, and that no code is run"
-import json, pickle
+import json, os, pickle
 import pytest, timm, torch, torchvision
-from fastai.vision.all import create_body, nn
+from fastai.callback.training import GradientAccumulation
+from fastai.vision.all import Callback, create_body, nn, set_seed
 from safetensors.torch import load_file
+from byol_fastai.data import byol_dls
 from byol_fastai.errors import UserError
 from byol_fastai.model import TinyResNet, create_encoder
-from byol_fastai.saving import Checkpoint, load_encoder, random_state, read_checkpoint, save_encoder, set_random_state, write_atomically
-from conftest import Do, same, state, tiny_learner
+from byol_fastai.saving import _Rest, Checkpoint, load_encoder, random_state, read_checkpoint, save_encoder, set_random_state, write_atomically
+from conftest import Do, same, state, tiny_learner, write_images
 
 # --- an encoder
 
@@ -89,9 +91,10 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_beside_it(tmp_path
 
 # --- a checkpoint
 
-def fit(path, n_epoch=3, resume=None, cbs=(), **kwargs):
-    learn = tiny_learner(**kwargs)
-    with learn.no_bar(): learn.fit_byol(n_epoch, 2e-3, cbs=[Checkpoint(path, resume), *cbs], start_epoch=resume['epoch'] if resume else 0)
+def fit(path, n_epoch=3, resume=None, cbs=(), minutes=10, **kwargs):
+    set_seed(0)
+    learn = tiny_learner(**{'arch': TinyResNet(width=8), **kwargs})
+    with learn.no_bar(): learn.fit_byol(n_epoch, 2e-3, cbs=[Checkpoint(path, resume, minutes), *cbs], start_epoch=resume['epoch'] if resume else 0)
     return learn
 
 @pytest.mark.parametrize('opt', ['adamw', 'sgd', 'lars'])
@@ -105,6 +108,71 @@ def test_a_fit_that_was_interrupted_ends_as_one_that_was_not_to_the_bit(opt, tmp
     a,b = (read_checkpoint(tmp_path/o)['history'] for o in ('whole', 'cut'))
     drop = lambda rows: [{k: v for k,v in row.items() if k!='time'} for row in rows]
     assert drop(a)==drop(b) and [row['epoch'] for row in a]==[0, 1, 2]
+
+class Stop(Callback):
+    order = 90
+    def __init__(self, epoch, iter): self.at = epoch,iter
+    def after_batch(self):
+        if self.training and (self.epoch, self.iter)==self.at: raise KeyboardInterrupt
+
+def rest(path):
+    "All that a checkpoint says of the rest of the fit"
+    c = read_checkpoint(path)
+    return c['model'],[c['k'], c['step'], c['epoch'], c['batch'], c['random']['python'], c['random']['loader'], c['random']['torch'].tolist(), [{k: v for k,v in o.items() if k!='time'} for o in c['history']]]
+
+@pytest.mark.parametrize('cuts', [[(0, 0)], [(0, 2), (0, 3), (2, 1)], [(1, 3), (2, 2)]], ids=str)
+def test_a_fit_that_was_interrupted_within_an_epoch_ends_as_one_that_was_not_to_the_bit(cuts, tmp_path):
+    whole = fit(tmp_path/'whole', n=96, guard=True)
+    for epoch,i in cuts:
+        resume = read_checkpoint(tmp_path/'cut') if (tmp_path/'cut').exists() else None
+        with pytest.raises(KeyboardInterrupt): fit(tmp_path/'cut', n=96, guard=True, minutes=0, resume=resume, cbs=[Stop(epoch, i)])
+    resume = read_checkpoint(tmp_path/'cut')
+    assert (resume['epoch'], resume['batch'])==((epoch, i+1) if i<3 else (epoch, i)), 'the last batch of an epoch is followed by the checkpoint of the epoch'
+    parts = fit(tmp_path/'cut', n=96, guard=True, resume=resume)
+    assert same(state(parts.model), state(whole.model))
+    (a,b),(c,d) = rest(tmp_path/'whole'),rest(tmp_path/'cut')
+    assert same(a, c) and b==d
+
+def test_what_is_left_of_a_pass_is_what_would_have_come_and_nothing_of_the_rest_is_read(tmp_path):
+    dl = byol_dls(write_images(tmp_path/'photos', 24), bs=4, size=16, valid_pct=0, memory_gb=1e-9, workers=0).train
+    was = dl.rng.getstate()
+    every = [o[0].as_subclass(torch.Tensor) for o in dl]
+    for workers in 0, 2:
+        dl.fake_l.num_workers = workers
+        dl.rng.setstate(was)
+        told = []
+        left = [o[0].as_subclass(torch.Tensor) for o in _Rest(dl, 4, lambda: told.append(1))]
+        assert len(left)==len(every)-4==2 and all(torch.equal(a, b) for a,b in zip(left, every[4:])) and told==[1]
+    read,dl.fake_l.num_workers = [],0
+    real = type(dl.dataset).read
+    dl.dataset.read = lambda i: read.append(i) or real(dl.dataset, i)
+    dl.rng.setstate(was)
+    assert len([*_Rest(dl, 4, lambda: None)])==2 and len(read)==8 and len([*dl])==6, 'the next pass is a whole one'
+
+def test_there_is_no_checkpoint_in_the_middle_of_an_accumulated_step(tmp_path):
+    seen = []
+    look = Do(after_batch=lambda cb: cb.training and seen.append(read_checkpoint(tmp_path/'c')['batch'] if (tmp_path/'c').exists() else None), order=90)
+    fit(tmp_path/'c', 1, n=96, minutes=0, cbs=[GradientAccumulation(32), look])
+    assert seen==[None, 2, 2, 2], 'the last batch is followed by the checkpoint of the epoch'
+
+def test_weights_that_are_no_numbers_are_never_written(tmp_path):
+    def poison(cb):
+        if cb.epoch==1: next(cb.model.encoder.parameters()).data.fill_(float('nan'))
+    fit(tmp_path/'c', 3, minutes=0, cbs=[Do(before_train=poison)])
+    assert read_checkpoint(tmp_path/'c')['epoch']==1
+
+def test_a_file_that_is_replaced_is_kept_and_comes_back_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    f,old = tmp_path/'f',tmp_path/'f.previous'
+    f.write_text('one')
+    write_atomically(f, lambda o: o.write_text('two'), old)
+    assert (f.read_text(), old.read_text())==('two', 'one')
+    real = os.replace
+    def full(a, b):
+        if str(a).endswith('.part'): raise OSError(28, 'No space left on device')
+        real(a, b)
+    monkeypatch.setattr(os, 'replace', full)
+    with pytest.raises(OSError): write_atomically(f, lambda o: o.write_text('three'), old)
+    assert f.read_text()=='two' and [o.name for o in tmp_path.iterdir()]==['f']
 
 def test_a_checkpoint_holds_tensors_and_values_but_no_code(tmp_path):
     fit(tmp_path/'c', 1)

@@ -1,9 +1,12 @@
 "The site, in a real browser: every page in both themes and widths, search, folded answers, links; and the reference is complete"
 import functools, http.server, importlib, json, os, re, subprocess, sys, threading
+from base64 import b64encode
+from io import BytesIO
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image
 from sphinx.util.inventory import InventoryFile
 import byol_fastai.all
 from byol_fastai._modidx import d as index
@@ -58,7 +61,7 @@ def test_stored_outputs_are_shown(pages, site):
     import nbformat
     for path in docs('lessons').lessons():
         shown = [o.get('data', {}) for c in nbformat.read(path, 4).cells if c.cell_type=='code' for o in c.outputs]
-        drawn = sum('image/png' in o for o in shown) + sum(o.get('text/html', '').count('<img ') for o in shown) # and the pages of flipbooks
+        drawn = sum(any(kind.startswith('image/') for kind in o) for o in shown) + sum(o.get('text/html', '').count('<img ') for o in shown) # and the pages of flipbooks
         assert len(pages[f'{path.stem}.html'].select('.cell_output img'))==drawn
 
 def test_every_picture_has_words_that_stand_for_it(pages, monkeypatch):
@@ -87,13 +90,25 @@ def cell_of(source, *data):
     import nbformat
     return nbformat.v4.new_code_cell(source, outputs=[nbformat.v4.new_output('display_data', o) for o in data])
 
+def drawn(width, density):
+    "A picture as notebooks store it"
+    made = BytesIO()
+    Image.new('RGB', (width, 10)).save(made, 'png', dpi=(density, density))
+    return b64encode(made.getvalue()).decode()
+
 def test_a_cell_says_how_it_is_shown():
-    lessons,png = docs('lessons'), 'iVBORw0KGgoAAAANSUhEUgAAA+gAAAPoCAYAAABNo9TkAAAA' # the head of a picture 1000 pixels wide
-    cell = lessons.code(cell_of('#| code-fold: true\n#| fig-alt: A line that falls\nplot()', {'image/png': png}))
+    lessons = docs('lessons')
+    cell = lessons.code(cell_of('#| code-fold: true\n#| fig-alt: A line that falls\nplot()', {'image/png': drawn(1000, 62)}))
     assert cell.metadata['tags']==['hide-input'] and cell.source=='plot()'
     assert cell.metadata['mystnb']['image']=={'classes': 'wide', 'alt': 'A line that falls'}
     cell = lessons.code(cell_of('fit()', {'text/html': '\n<style>\n progress {}\n</style>\n'}, {'text/html': '<b>1</b>'}, {'text/plain': '2'}))
     assert [o.data for o in cell.outputs]==[{'text/html': '<b>1</b>'}, {'text/plain': '2'}]
+
+@pytest.mark.parametrize('pixels, density, width', [(300, 80, 300), (600, 192, 300), (1000, 192, 500), (1200, 192, None)])
+def test_a_picture_of_twice_the_density_has_half_its_pixels_for_its_width(pixels, density, width):
+    cell = docs('lessons').code(cell_of('plot()', {'image/svg+xml': '<svg/>', 'image/png': drawn(pixels, density)}))
+    wide = 'classes' in cell.metadata['mystnb']['image']
+    assert wide==(width is None) and (wide or cell.outputs[0].metadata=={o: {'width': width} for o in ('image/svg+xml', 'image/png')})
 
 def test_the_time_of_a_lesson_is_told_by_its_length_and_the_ledger(monkeypatch):
     stamp = docs('stamp')
@@ -306,6 +321,20 @@ def test_a_line_of_92_characters_has_its_place(browser, served):
     }""")
     tab.page.context.close()
     assert places>=92
+
+def smallest_letters(svg):
+    "How high they are, as a share of the picture's width; indices in formulas, which are `tspan`, may be smaller"
+    return min(map(float, re.findall(r'<text [^>]*?font(?:-size)?: [^;"]*?([\d.]+)px', svg))) / float(re.search(r'viewBox="0 0 ([\d.]+)', svg)[1])
+
+def test_letters_in_charts_have_ten_pixels_at_the_width_of_the_page(browser, served, site, pages):
+    tab,sizes = Watched(browser, served, viewport={'width': 1440, 'height': 1000}), {}
+    for name in (k for k,page in pages.items() if page.select('.cell_output img[src$=".svg"]')):
+        shown = tab.go(name).evaluate("""() => [...document.querySelectorAll('.cell_output img[src$=".svg"]')].map(o => [o.getAttribute('src'), o.getBoundingClientRect().width])""")
+        for src,width in shown:
+            svg = (site/src).read_text(encoding='utf-8')
+            if re.search('<text .*?font', svg): sizes[f'{name} {src}'] = width*smallest_letters(svg)
+    tab.page.context.close()
+    assert sizes and {k: o for k,o in sizes.items() if o<9.8}=={}
 
 def test_on_paper_everything_is_unfolded(browser, served):
     tab = Watched(browser, served)

@@ -59,13 +59,13 @@ def test_weights_are_in_the_wheel(tmp_path):
 def weights(tmp_path, monkeypatch):
     "A folder of shipped encoders with one that is called `known`, and an empty current directory"
     for o in (config, saving): monkeypatch.setattr(o, 'WEIGHTS', tmp_path/'weights')
-    save_encoder(tmp_path/'weights'/'known', TinyResNet(width=4), 'mine', 32, what='shipped')
+    save_encoder(tmp_path/'weights'/'known', TinyResNet(width=8), 'mine', 32, what='shipped')
     (tmp_path/'here').mkdir()
     monkeypatch.chdir(tmp_path/'here')
     return tmp_path/'weights'
 
 def test_an_encoder_is_loaded_by_name(weights):
-    assert shipped_encoders()==['known'] and load_encoder('known', TinyResNet(width=4)).info['what']=='shipped'
+    assert shipped_encoders()==['known'] and load_encoder('known', TinyResNet(width=8)).info['what']=='shipped'
 
 def test_a_name_that_nobody_knows_gets_the_list(weights):
     for name in 'knwon', 'known.pth', 'cifar':
@@ -77,16 +77,16 @@ def test_a_path_that_does_not_exist_is_not_taken_for_a_name(weights):
 
 def test_what_lies_on_disk_goes_before_a_name(weights):
     Path('known').mkdir()
-    assert load_encoder('known', TinyResNet(width=4)).info['what']=='shipped', 'a folder without an encoder'
-    save_encoder('known', TinyResNet(width=4), 'mine', 32, what='in a folder') # known/encoder.*
-    assert load_encoder('known', TinyResNet(width=4)).info['what']=='in a folder'
+    assert load_encoder('known', TinyResNet(width=8)).info['what']=='shipped', 'a folder without an encoder'
+    save_encoder('known', TinyResNet(width=8), 'mine', 32, what='in a folder') # known/encoder.*
+    assert load_encoder('known', TinyResNet(width=8)).info['what']=='in a folder'
     os.remove('known/encoder.json')
     with pytest.raises(UserError, match='an encoder is two files'): load_encoder('known')
 
 def test_a_run_starts_from_one_by_its_name(weights):
     started = config.run_config('shapes', start='known')
     assert (started.start, started.arch, started.size)==('known', 'mine', 32)
-    save_encoder('known', TinyResNet(width=4), 'tiny', 24) # yours goes before it
+    save_encoder('known', TinyResNet(width=8), 'tiny', 24) # yours goes before it
     assert config.run_config('shapes', start='known').size==24 and config.run_config('shapes', start='known').start==str(Path('known').absolute())
     for name in 'knwon', 'sub/known':
         with pytest.raises(UserError): config.run_config('shapes', start=name)
@@ -111,10 +111,10 @@ def test_half_the_size_and_nearly_the_same_features(arch, tmp_path):
     assert torch.nn.functional.cosine_similarity(a, b).min()>.9999 and (a-b).abs().max()<.01*a.abs().max()
 
 def test_batchnorm_keeps_its_digits(tmp_path):
-    encoder = TinyResNet(width=4)
+    encoder = TinyResNet(width=8)
     for k,o in encoder.named_buffers(): o.fill_(1e-7) if k.endswith('var') else None
     save_encoder(tmp_path/'e', encoder, 'tiny', 32, half=True)
-    back = load_encoder(tmp_path/'e', TinyResNet(width=4))
+    back = load_encoder(tmp_path/'e', TinyResNet(width=8))
     assert all(torch.equal(a, b) for a,b in zip(encoder.buffers(), back.buffers()))
 
 # --- how it is made

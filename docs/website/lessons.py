@@ -1,7 +1,9 @@
 "Notebooks as pages: what a reader of the site shall see of them, in the Markdown of MyST."
-import base64, re, struct
+import base64, re
+from io import BytesIO
 from pathlib import Path
 import nbformat
+from PIL import Image
 from .bar import bar
 from .links import lesson_of, link, modules
 from .project import ROOT
@@ -75,10 +77,18 @@ def shown(cell) -> bool:
     first = {o.split()[0] for o in directives(cell.source)}
     return bool(cell.source.strip()) and not first & {'hide', 'export', 'default_exp'}
 
+PIXELS = 'image/png', 'image/jpeg'
+
+def width(data: dict) -> int | None:
+    "How wide the picture among the forms of an output is meant to be, in pixels of the page: its density is 96 an inch, or twice that"
+    content = next((data[k] for k in PIXELS if k in data), None)
+    if content is None: return None
+    im = Image.open(BytesIO(base64.b64decode(content)))
+    return im.width // max(1, round(im.info.get('dpi', (96,))[0]/96))
+
 def pictures(cell) -> list:
-    "The width in pixels of each picture that a cell shows"
-    found = [o['data']['image/png'] for o in cell.get('outputs', ()) if 'image/png' in o.get('data', {})]
-    return [struct.unpack('>I', base64.b64decode(o)[16:20])[0] for o in found]
+    "The width of each picture that a cell shows"
+    return [w for o in cell.get('outputs', ()) if (w := width(o.get('data', {})))]
 
 def alt(cell) -> str:
     "The words that stand for the pictures of a cell"
@@ -103,6 +113,8 @@ def code(cell):
     cell.metadata['mystnb'] = {'image': shape | ({'alt': alt(cell)} if alt(cell) else {})}
     cell.source = re.sub(r'^#\|.*\n?', '', cell.source, flags=re.M).strip('\n')
     cell.outputs = [o for o in cell.outputs if not blank(o)]
+    for o in cell.outputs:
+        if (w := width(o.get('data', {}))) and w <= WIDE: o.metadata = {kind: {'width': w} for kind in o.data}
     for data in (o['data'] for o in cell.outputs if 'text/html' in o.get('data', {})): # the theme knows the tables of pandas
         data['text/html'] = ''.join(data['text/html']).replace('class="fastprogress"', 'class="dataframe"')
     return cell

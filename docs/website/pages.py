@@ -86,7 +86,7 @@ def key(entry: str) -> str:
 def papers() -> dict:
     "Every paper: the fullest entry that a lesson gives, and the lessons that name it"
     res = {}
-    for path in [*lessons(), ROOT/'nbs'/'questions.ipynb', ROOT/'nbs'/'index.ipynb']:
+    for path in [*lessons(), *(ROOT/'nbs'/f'{o}.ipynb' for o in ('questions', 'worth_it', 'index'))]:
         for entry in entries(path):
             best,where = res.get(key(entry), (entry, []))
             res[key(entry)] = (max(best, entry, key=lambda o: len(parts(o)[0])), [*where, path])

@@ -1,0 +1,53 @@
+"""Three hundred short epochs: do memory, open files, threads and the time of an epoch stay where they were?
+
+    python benchmarks/soak.py
+
+A leak of a few kilobytes a batch is seen by nobody in ten minutes and ends a training of a week. Every epoch writes its checkpoint, so the files are exercised as well.
+"""
+import argparse, os, tempfile, threading, time
+from pathlib import Path
+from statistics import median
+from fastai.vision.all import Callback
+from byol_fastai.config import Run, run_config
+from byol_fastai.runs import run_learner
+from byol_fastai.saving import Checkpoint
+from ledger import record
+from timing import command, memory_mb, set_threads
+
+class Watch(Callback):
+    "After each epoch: seconds of the CPU, megabytes, open files and threads of this process"
+    order = Checkpoint.order+1
+    def before_fit(self): self.rows, self.before = [], time.process_time()
+    def after_epoch(self):
+        now = time.process_time() # beside other programs the clock says little
+        self.rows.append(dict(cpu_seconds=now-self.before, memory_mb=memory_mb(), files=len(os.listdir('/proc/self/fd')), threads=threading.active_count()))
+        self.before = now
+
+def tenth(rows: list, key: str, last: bool) -> float:
+    "The median over the second or the last tenth of the epochs: the first one warms up"
+    n = max(1, len(rows)//10)
+    return median(o[key] for o in (rows[-n:] if last else rows[n:2*n] or rows))
+
+def soak(epochs: int, folder: Path) -> dict:
+    "What the second and the last tenth of the epochs took, and how many times the one the other is"
+    run = Run.create(folder/'run', run_config('shapes', n=160, bs=32, epochs=epochs, n_hidden=64, n_proj=32, probe_every=10))
+    watch = Watch()
+    learn, _ = run_learner(run.config)
+    learn.logger = lambda row: None
+    with learn.no_bar(): learn.fit_byol(epochs, run.config.lr, cbs=[Checkpoint(run.path/'checkpoint'), watch])
+    early, late = ({k: round(tenth(watch.rows, k, last), 4) for k in watch.rows[0]} for last in (False, True))
+    return dict(epochs=len(watch.rows), early=early, late=late, growth={k: round(late[k]/early[k], 3) for k in early})
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--epochs', type=int, default=300)
+    parser.add_argument('--threads', type=int, default=1, help='of torch')
+    a = parser.parse_args(argv)
+    if a.epochs < 1: parser.error('--epochs: give at least 1')
+    set_threads(a.threads)
+    with tempfile.TemporaryDirectory() as folder: figures = soak(a.epochs, Path(folder))
+    path = record('soak', 'A training of many short epochs: CPU seconds of an epoch, memory, open files and threads in the second and in the last tenth of them', figures, command(),
+        epochs=a.epochs, threads=a.threads)
+    print(path.read_text())
+
+if __name__ == '__main__': main()
