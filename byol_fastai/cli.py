@@ -83,7 +83,7 @@ def _add_option(group, f, help):
     return group.add_argument(option, dest=f.name, type=nonempty if kind is str else kind, choices=CHOICES.get(f.name),
         metavar=None if f.name in CHOICES else option[2:].upper(), help=(help+_default(f)).replace('%', '%%'))
 
-# %% ../nbs/w4_command_line.ipynb #cb3cfe12
+# %% ../nbs/w4_command_line.ipynb #cb3cfe11
 EXAMPLES = '''examples:
   byol_pretrain
   byol_pretrain --data cifar10 --arch resnet18 --epochs 200
@@ -92,6 +92,7 @@ EXAMPLES = '''examples:
   byol_pretrain --resume runs/photos
   byol_pretrain --repeat runs/photos'''
 
+# %% ../nbs/w4_command_line.ipynb #cb3cfe12
 def parser()->argparse.ArgumentParser:
     "The options of `byol_pretrain`"
     p = OptionParser('byol_pretrain', description='Pretrain an image encoder without labels, by BYOL. Without options: on the embedded shapes, on any computer, in about two minutes.',

@@ -319,7 +319,10 @@ def after_epoch(self:Checkpoint):
 
 # %% ../nbs/w3_saving.ipynb #se08
 @patch
-def write(self:Checkpoint, batch:int=0, order:tuple|None=None):
+def write(self:Checkpoint,
+    batch:int=0, # Batches of this epoch that are done
+    order:tuple|None=None, # State of the loader before it drew the order of this epoch
+):
     "Write `snapshot`, in one of several processes, as long as there is something to go on from; a good file that was there is kept as the one before"
     self.saved = time.monotonic()
     if rank_distrib() or not finite_weights(self.model): return

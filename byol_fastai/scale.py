@@ -148,7 +148,9 @@ class PartNorm(nn.Module):
         self.norm,self.parts = norm,parts
         # as far in many small moves as in a large one
         norm.momentum = 1-(1-norm.momentum)**(1/parts)
-    def forward(self, x:Tensor)->Tensor:
+    def forward(self,
+        x:Tensor, # As the layer takes it, [B,C] or [B,C,H,W]
+    )->Tensor: # The same shape
         "Normalised, in training by parts"
         if not self.training: return self.norm(x)
         return torch.cat([self.norm(o) for o in x.chunk(self.parts)])

@@ -32,9 +32,9 @@ def test_a_name_with_a_dot_is_not_cut_short(tmp_path):
     assert load_encoder(tmp_path/'v1.0').info['name']=='v1.0'
 
 def test_a_module_of_ones_own_is_filled_and_without_it_a_sentence_asks_for_it(tmp_path):
-    encoder = TinyResNet(width=5)
+    encoder = TinyResNet(width=10)
     save_encoder(tmp_path/'e', encoder, 'mine', 32)
-    assert same(state(load_encoder(tmp_path/'e', TinyResNet(width=5))), state(encoder))
+    assert same(state(load_encoder(tmp_path/'e', TinyResNet(width=10))), state(encoder))
     with pytest.raises(UserError, match=r"(?s)'mine' .*your own.*load_encoder\(path, "): load_encoder(tmp_path/'e')
 
 def test_loading_an_encoder_runs_no_pickled_code(tmp_path, monkeypatch):
@@ -187,7 +187,7 @@ def test_a_damaged_checkpoint_is_named_in_a_sentence(content, tmp_path):
 
 def test_a_checkpoint_of_another_network_is_named_in_a_sentence(tmp_path):
     fit(tmp_path/'c', 1)
-    with pytest.raises(UserError, match='another network'): fit(tmp_path/'c', 2, resume=read_checkpoint(tmp_path/'c'), arch=TinyResNet(width=6))
+    with pytest.raises(UserError, match='another network'): fit(tmp_path/'c', 2, resume=read_checkpoint(tmp_path/'c'), arch=TinyResNet(width=10))
 
 def test_random_numbers_go_on_where_they_were():
     import random, numpy as np

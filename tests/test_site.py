@@ -148,6 +148,11 @@ def test_the_site_is_a_place_to_install_from(site, served, tmp_path):
     assert done.returncode==0, done.stderr
     names = lambda folder: {o.relative_to(folder).as_posix() for o in folder.rglob('*') if o.suffix in ('.py', '.json', '.safetensors', '.html', '.js')}
     assert names(tmp_path/'byol_fastai')==names(ROOT/'byol_fastai')
+    holds = {o.relative_to(tmp_path).parts[0] for o in tmp_path.rglob('*') if o.is_file()}
+    assert {o.split('-')[0] for o in holds}=={'byol_fastai', 'bin'}, 'no notebooks, no tests'
+    command = [sys.executable, '-m', 'byol_fastai', 'pretrain', '--n', '64', '--bs', '16', '--epochs', '1', '--out', tmp_path/'run']
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode==0 and (tmp_path/'run'/'encoder.safetensors').exists(), done.stderr # outside of the checkout
 
 # --- the reference
 
