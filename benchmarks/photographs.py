@@ -101,7 +101,7 @@ def run(p: Photographs, name: str, seed: int) -> dict:
 
 def fine_tuned(p: Photographs, starts: dict, seed: int):
     "Accuracy after fine-tuning from each of two starts, by the name of the setting: the name of a run, or a function that gives a network"
-    source = p.source_of([*starts.values()][0])
+    source = p.source_of(next(iter(starts.values())))
     networks = [p.trained(o, seed)[0] if isinstance(o, str) else o(seed) for o in starts.values()]
     table = label_efficiency(*networks, labelled_dls(source), SHARES, n_epoch=EPOCHS[source.size], seed=seed)
     for name, column in zip(starts, ('fine-tuned', 'from scratch')): yield name, dict(accuracy={str(k): v for k, v in table[column].items()})
