@@ -50,6 +50,7 @@ def test_the_first_lesson_runs_from_top_to_bottom_in_jupyterlab(browser, lab):
     page.goto(f'{url}lab/tree/00_start.ipynb')
     page.wait_for_selector('.jp-Notebook .jp-CodeCell')
     page.wait_for_function(f'n => ({PICTURES})().length==n', arg=drawn) # as they are stored, in a notebook that nobody trusts
+    page.get_by_text('| Idle').wait_for() # without a kernel, Run All runs nothing
     page.locator('.lm-MenuBar-item', has_text='Run').click()
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
     page.wait_for_function(DONE, timeout=600_000)
