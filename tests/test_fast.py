@@ -97,7 +97,7 @@ def test_a_plain_learner_of_fastai_is_left_in_order_after_ctrl_c(error):
     "fastai does not call `after_fit` then"
     def stop(cb): raise error
     dls = byol_dls('shapes', bs=8, n=48, size=16)
-    learn = Learner(dls, nn.Sequential(TinyResNet(width=8), nn.Linear(16, 10)), CrossEntropyLossFlat(), cbs=[DeviceLosses(), CudnnBenchmark(), Compiled(backend='eager'), Do(99, after_step=stop)])
+    learn = Learner(dls, nn.Sequential(TinyResNet(width=8), nn.Linear(32, 10)), CrossEntropyLossFlat(), cbs=[DeviceLosses(), CudnnBenchmark(), Compiled(backend='eager'), Do(99, after_step=stop)])
     lent = learn.recorder.loss,learn.recorder.smooth_loss
     with learn.no_bar(), learn.no_logging(), pytest.raises(type(error)): learn.fit(1)
     assert not torch.backends.cudnn.benchmark and lent==(learn.recorder.loss, learn.recorder.smooth_loss) and '_do_epoch' not in vars(learn)
