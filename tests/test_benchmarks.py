@@ -58,15 +58,15 @@ def test_the_torchvision_pipelines_make_what_batchview_makes():
 
 def test_throughput(bench, monkeypatch):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', dict, raising=False)
-    figures = bench('throughput', '--n 32 --overhead-n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 8 4')
+    figures = bench('throughput', '--n 32 --overhead-n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 16 8')
     assert set(figures['images_per_second'])=={'byol_fastai', 'ceiling', 'albumentations', 'torchvision_v2'}
     assert set(figures['ratio'])=={'ceiling', 'albumentations', 'torchvision_v2'} and isinstance(figures['learner_overhead'], float)
-    assert set(figures['width_4'])=={'images_per_second', 'ratio', 'learner_overhead'}
+    assert set(figures['width_8'])=={'images_per_second', 'ratio', 'learner_overhead'}
 
 @pytest.mark.parametrize('bf16', [False, True])
 def test_a_cpu_with_bfloat16_is_measured_with_it_as_well(bench, monkeypatch, bf16):
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=bf16), raising=False)
-    figures = bench('throughput', '--n 32 --overhead-n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 4')
+    figures = bench('throughput', '--n 32 --overhead-n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 8')
     assert ('bfloat16' in figures)==bf16
     if not bf16: return
     half = figures['bfloat16']
@@ -78,7 +78,7 @@ def test_a_cpu_with_bfloat16_is_measured_with_it_as_well(bench, monkeypatch, bf1
 def test_switches(bench, monkeypatch, bf16):
     monkeypatch.setattr(program('switches').shutil, 'which', lambda name: None)
     monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=bf16), raising=False)
-    figures = bench('switches', '--n 32 --bs 16 --size 16 --repeats 1 --threads 1 --widths 4')['width_4']
+    figures = bench('switches', '--n 32 --bs 16 --size 16 --repeats 1 --threads 1 --widths 8')['width_8']
     parts = {'optimizer not fused', 'channels not last'} | ({'bfloat16'} if bf16 else set())
     assert set(figures['ratio'])==parts and set(figures)=={'as it comes', 'ratio'} | parts
 

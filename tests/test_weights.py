@@ -127,7 +127,7 @@ def ledger(tmp_path, monkeypatch):
     yield lambda name: json.loads((tmp_path/'ledger'/f'{name}.json').read_text())
     torch.set_num_threads(threads)
 
-TINY = '--data shapes --n 128 --width 4 --stages 2 --n-hidden 16 --n-proj 8 --bs 32'
+TINY = '--data shapes --n 128 --width 8 --stages 2 --n-hidden 16 --n-proj 8 --bs 32'
 
 def test_the_encoder_is_trained_from_checkpoint_to_checkpoint_and_shipped(tmp_path, ledger, monkeypatch):
     import cifar10_small
@@ -168,7 +168,7 @@ def racing(tmp_path, monkeypatch, more='--seeds 2'):
     monkeypatch.setattr(race, 'epochs_for', lambda *args: 3)
     monkeypatch.setattr(sys, 'argv', ['race.py'])
     options = f'--data shapes --n 160 --minutes 3 --turn 0 --threads 1 --out {tmp_path/"race"} {more}'.split()
-    return race, partial(race.main, options+['--ours', '{"bs": 32, "n_hidden": 16}', '--encoder', '{"arch": "tiny", "width": 4}'])
+    return race, partial(race.main, options+['--ours', '{"bs": 32, "n_hidden": 16}', '--encoder', '{"arch": "tiny", "width": 8}'])
 
 def test_both_take_turns_until_both_are_through(tmp_path, ledger, monkeypatch):
     race, run = racing(tmp_path, monkeypatch)
