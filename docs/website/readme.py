@@ -1,7 +1,9 @@
 "`README.md`, and the pictures in it, made from `nbs/index.ipynb`."
-import base64, re
+import re
 import nbformat
 from .project import ROOT, repository, settings
+
+CHART = 'image/svg+xml' # sharp at any size
 
 def shown(cell, kind: str) -> list:
     "The outputs of a code cell that are of one kind"
@@ -10,18 +12,18 @@ def shown(cell, kind: str) -> list:
 def picture(cell) -> tuple:
     "Path in the repository, and the words that stand for it, of the picture that a cell draws by a function `draw_name`"
     name,alt = (re.search(o, cell.source, re.M)[1] for o in (r'^draw_(\w+)\(', r'^#\| fig-alt: (.+)$'))
-    return f'docs/_static/{name}.png', alt
+    return f'docs/_static/{name}.svg', alt
 
 def outputs(cell) -> list:
     "Tables and pictures, as Markdown"
-    path,alt = picture(cell) if shown(cell, 'image/png') else (None, None)
-    return shown(cell, 'text/markdown') + [f'![{alt}]({path})' for _ in shown(cell, 'image/png')]
+    path,alt = picture(cell) if shown(cell, CHART) else (None, None)
+    return shown(cell, 'text/markdown') + [f'![{alt}]({path})' for _ in shown(cell, CHART)]
 
 def cells() -> list: return nbformat.read(ROOT/'nbs'/'index.ipynb', 4).cells
 
 def pictures() -> dict:
     "Path and content of every picture of the README"
-    return {picture(c)[0]: base64.b64decode(o) for c in cells() if c.cell_type=='code' for o in shown(c, 'image/png')}
+    return {picture(c)[0]: o.encode() for c in cells() if c.cell_type=='code' for o in shown(c, CHART)}
 
 def readme() -> str:
     "`index.ipynb` as Markdown: its text, the tables and pictures that its code made, and of its code only what is meant to be read"
