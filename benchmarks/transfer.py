@@ -7,12 +7,12 @@
 import sys
 from functools import cache, partial
 from fastai.vision.all import set_seed
-from byol_fastai.all import RIVALS, create_encoder, embed, fastai_body, fine_tune_learner, knn_predict, labelled_dls, linear_probe, load_encoder
+from byol_fastai.all import RIVALS, create_encoder, embed, fastai_body, knn_predict, labelled_dls, linear_probe, load_encoder
 from byol_fastai.evaluate import accuracy_of, label_efficiency, suitable_k
 from byol_fastai.probes import Rival, few_labels
 from byol_fastai.transfer import distance, make_mosaics, mean_iou, normalised, point_at, segmenter
-from seeds import experiment, fit, labelled_of, learner
-from supervised import LR, steps_of
+from seeds import experiment, fit, learner
+from supervised import taught
 
 # --- masks and places
 
@@ -22,19 +22,11 @@ RATE = 1e-2 # highest, of `fit_one_cycle`
 TEST = 300 # mosaics to be judged by
 PRETRAINING = dict(epochs=10, extra_views=0) # half as much work as the main job
 
-def supervised(config, seed: int):
-    "The network, trained with the labels of the shapes for as many steps as BYOL"
-    set_seed(seed)
-    learn = fine_tune_learner(labelled_of(config), create_encoder(config.arch), config.bs)
-    learn.logger = lambda row: None
-    with learn.no_bar(): learn.fit_one_cycle(max(1, round(steps_of(config, seed)/len(learn.dls.train))), LR)
-    return learn.model[0]
-
 def starts(config, seed: int):
     "What to start from, one after the other"
     set_seed(seed)
     yield 'random', create_encoder(config.arch)
-    yield 'supervised', supervised(config, seed)
+    yield 'supervised', taught(config, seed).model[0]
     yield 'BYOL', fit(learner(config, seed), config).model.encoder
 
 def segmented(encoder, train, test, seed: int) -> float:
@@ -84,7 +76,7 @@ def pets(): return labelled_dls('pets', size=SIZE)
 def random_like(encoder, seed: int):
     "The shipped network with other weights"
     set_seed(seed)
-    return create_encoder(encoder.info['arch'], **{k: encoder.info['recipe'][k] for k in ('width', 'stages', 'stem_stride')})
+    return create_encoder(**encoder.info['recipe'])
 
 def frozen(kind, dls, seed: int) -> dict:
     "Both probes of one kind of features, by share of the labels"
