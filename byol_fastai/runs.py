@@ -306,7 +306,9 @@ def _last_encoder(run, learn):
 def _end_fit(run, learn, history):
     "Write the encoder, or where its weights are lost that of the last good state; its history, and why the fit was stopped"
     stopped = why_stopped(learn)
-    if finite_weights(learn.model): return write_encoder(run, learn, history) or (history, stopped)
+    if finite_weights(learn.model):
+        write_encoder(run, learn, history)
+        return history,stopped
     last = _last_encoder(run, learn)
     if last is None: return history,f"{stopped} There was no checkpoint yet, so there is no encoder."
     return last[0],f"{stopped} The encoder is that of the last good checkpoint, after {last[1]} epochs: go on from there with --from {run.path} and a lower --lr."
