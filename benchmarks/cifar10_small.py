@@ -16,7 +16,8 @@ from byol_fastai.all import (Checkpoint, ImageSource, KNNProbe, accuracy_of, byo
     fine_tune_learner, knn_predict, labelled_dls, load_encoder, load_source, save_encoder)
 from byol_fastai import saving
 from byol_fastai.augment import to_gray
-from byol_fastai.learner import CPUMixedPrecision, SparingOptimizer, cpu_has_bfloat16
+from byol_fastai.optimizers import SparingOptimizer
+from byol_fastai.precision import CPUMixedPrecision, cpu_has_bfloat16
 from byol_fastai.runs import SayRows
 from byol_fastai.saving import write_atomically
 from gpu import logistic_regression, write_json

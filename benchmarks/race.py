@@ -18,7 +18,7 @@ import numpy as np, torch
 from fastai.vision.all import Callback, CancelFitException, set_seed
 from byol_fastai.all import (BatchView, Checkpoint, ImageSource, TwoViews, accuracy_of, byol_dls, byol_learner, byol_policies, create_encoder, embed,
     knn_predict, labelled_dls, linear_probe, load_source)
-from byol_fastai.learner import CPUMixedPrecision, cpu_has_bfloat16
+from byol_fastai.precision import CPUMixedPrecision, cpu_has_bfloat16
 from byol_fastai.pictures import COLOURS
 from byol_fastai.saving import write_atomically
 from gpu import DrawViews, ManyViews, ManyViewsLoss, write_json

@@ -7,10 +7,9 @@ import torch
 from fastai.vision.all import ChannelsLast
 from byol_fastai.all import Compiled, CPUMixedPrecision, load_source
 from byol_fastai.fast import CudnnBenchmark, DeviceLosses
-from byol_fastai.learner import cpu_has_bfloat16
 from ledger import record
 from timing import command, interleaved, medians, ratio, set_threads
-from throughput import LR, Task, learner
+from throughput import LR, Task, can_bfloat16, learner
 
 def contiguous(learn):
     "The weights as PyTorch lays them out by default"
@@ -22,7 +21,7 @@ def switches(task: Task, compiled: bool) -> dict:
     on_card = [DeviceLosses(), ChannelsLast(), CudnnBenchmark()]
     def without(part): return lambda: learner(task, fast=[o for o in on_card if not isinstance(o, part)])
     res = {'as it comes': lambda: learner(task)}
-    if task.device == 'cpu' and cpu_has_bfloat16(): res['bfloat16'] = lambda: learner(task, cbs=CPUMixedPrecision())
+    if task.device == 'cpu' and can_bfloat16(): res['bfloat16'] = lambda: learner(task, cbs=CPUMixedPrecision())
     if task.device == 'cpu': res |= {'optimizer not fused': lambda: learner(task, fast=False), 'channels not last': lambda: contiguous(learner(task))}
     else: res |= {'loss looked at every batch': without(DeviceLosses), 'channels not last': without(ChannelsLast), 'cuDNN not trying out': without(CudnnBenchmark), 'nothing fast': lambda: learner(task, fast=False)}
     if compiled: res['compiled'] = lambda: learner(task, cbs=Compiled())

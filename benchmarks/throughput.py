@@ -3,7 +3,7 @@
     python benchmarks/throughput.py
 
 The ceiling is a bare PyTorch loop without views. `learner_overhead` is what a `Learner` adds to a bare loop that does the same work, views included.
-On a GPU everybody computes in 16 bits, on a CPU in 32. Where the CPU has bfloat16, `bfloat16` holds the same others against `byol_fastai` with `CPUMixedPrecision`.
+On a GPU everybody computes in 16 bits, on a CPU in 32. Where the CPU has instructions for bfloat16, with a matrix unit (AMX) or without, `bfloat16` holds the same others against `byol_fastai` with `CPUMixedPrecision`.
 """
 import argparse, statistics
 from copy import deepcopy
@@ -16,7 +16,7 @@ from torchvision import transforms as T
 from byol_fastai.all import (BYOL, AlbumentationsView, BatchView, BYOLLoss, CPUMixedPrecision, TinyResNet, byol_learner, byol_optimizer,
     byol_policies, byol_splitter, create_encoder, load_source, run_config)
 from byol_fastai.data import ImageArray, ImageDL, ToUnit
-from byol_fastai.learner import cpu_has_bfloat16, mixed_precision
+from byol_fastai.precision import cpu_has_bfloat16, mixed_precision
 from ledger import record
 from timing import command, interleaved, present, ratio, set_threads
 from views import arrays, pil_images, torchvision_view
@@ -24,6 +24,10 @@ from views import arrays, pil_images, torchvision_view
 PEERS = dict(lightly='lightly', byol_pytorch='byol-pytorch')
 SHAPES = run_config('shapes') # the recipe of the embedded shapes, as far as everybody can follow it
 TAU, LR, MOMENTUM, DECAY, PREDICTOR = .97, SHAPES.lr, .9, SHAPES.wd, SHAPES.predictor_lr_mult
+
+def can_bfloat16() -> bool:
+    "Has this CPU instructions for bfloat16, with a matrix unit or without?"
+    return cpu_has_bfloat16() or bool(getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_bf16'))
 
 @dataclass
 class Task:
@@ -176,7 +180,7 @@ def lucidrains_epoch(task: Task):
 def contestants(task: Task, workers: list, peers: dict) -> dict:
     "A function for each that trains one epoch; those with a `DataLoader` once for each number of workers, as `name/workers`"
     res = dict(byol_fastai=fastai_epoch(task), ceiling=ceiling_epoch(task))
-    if task.device == 'cpu' and cpu_has_bfloat16(): res['byol_fastai bfloat16'] = fastai_epoch(task, cbs=CPUMixedPrecision())
+    if task.device == 'cpu' and can_bfloat16(): res['byol_fastai bfloat16'] = fastai_epoch(task, cbs=CPUMixedPrecision())
     if 'byol_pytorch' in peers: res['lucidrains'] = lucidrains_epoch(task)
     for w in workers:
         res[f'albumentations/{w}'] = pairs_epoch(task, arrays(task.x), AlbumentationsView, w)

@@ -22,7 +22,9 @@ from .collapse import feature_variance, FeatureStd, FeatureVariance
 
 # %% ../nbs/all.ipynb #c004
 from .fast import Compiled
-from .learner import byol_learner, byol_optimizer, byol_splitter, CPUMixedPrecision
+from .optimizers import byol_optimizer, byol_splitter
+from .precision import CPUMixedPrecision
+from .learner import byol_learner
 from .evaluate import accuracy_of, compare_features, embed, fine_tune_learner, knn_predict, KNNProbe, label_efficiency, linear_eval_learner
 from .evaluate import linear_probe, LinearEval
 from .pictures import plot_history, plot_neighbours, plot_views

@@ -15,7 +15,7 @@ from copy import deepcopy
 from .errors import *
 from .data import *
 from .model import unwrap
-from .learner import SparingOptimizer
+from .optimizers import SparingOptimizer
 from .rivals import RIVALS, tuned_knn
 from .probes import *
 _all_ = ['eval_mode', 'undisturbed', 'bounded', 'probe_every', 'TrainView', 'label_subset'] # of the workshop, for those who look for them here

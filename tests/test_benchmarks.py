@@ -65,7 +65,7 @@ def test_throughput(bench, monkeypatch):
 
 @pytest.mark.parametrize('bf16', [False, True])
 def test_a_cpu_with_bfloat16_is_measured_with_it_as_well(bench, monkeypatch, bf16):
-    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=bf16), raising=False)
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(amx_bf16=bf16), raising=False)
     figures = bench('throughput', '--n 32 --overhead-n 32 --bs 16 --size 16 --repeats 1 --threads 1 --workers 0 --widths 8')
     assert ('bfloat16' in figures)==bf16
     if not bf16: return
@@ -77,7 +77,7 @@ def test_a_cpu_with_bfloat16_is_measured_with_it_as_well(bench, monkeypatch, bf1
 @pytest.mark.parametrize('bf16', [False, True])
 def test_switches(bench, monkeypatch, bf16):
     monkeypatch.setattr(program('switches').shutil, 'which', lambda name: None)
-    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=bf16), raising=False)
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(amx_bf16=bf16), raising=False)
     figures = bench('switches', '--n 32 --bs 16 --size 16 --repeats 1 --threads 1 --widths 8')['width_8']
     parts = {'optimizer not fused', 'channels not last'} | ({'bfloat16'} if bf16 else set())
     assert set(figures['ratio'])==parts and set(figures)=={'as it comes', 'ratio'} | parts

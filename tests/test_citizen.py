@@ -10,7 +10,8 @@ from byol_fastai.all import (BYOLLoss, KNNProbe, TinyResNet, byol_dls, byol_lear
 from byol_fastai.errors import UserError
 from byol_fastai.evaluate import linear_eval_learner
 from byol_fastai.fast import CudnnBenchmark, Compiled, DeviceLosses
-from byol_fastai.learner import BYOLLearner, CPUMixedPrecision
+from byol_fastai.citizen import BYOLLearner
+from byol_fastai.precision import CPUMixedPrecision
 from conftest import Do, same, state, write_images
 
 pytestmark = [pytest.mark.filterwarnings(f'ignore:{o}') for o in ('numpy.core is deprecated', 'The .grad attribute of a Tensor that is not a leaf', '__array__ implementation')] # of fastai and of torch
@@ -249,7 +250,7 @@ def everything(): return [DeviceLosses(), CudnnBenchmark(), Compiled(backend='ea
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), RuntimeError('out of memory'), CancelFitException()], ids=['ctrl-c', 'error', 'cancelled'])
 @pytest.mark.parametrize('event', ['before_batch', 'after_pred', 'after_step', 'before_epoch', 'before_train'])
 def test_nothing_stays_behind_however_a_fit_ends(event, error, monkeypatch):
-    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(avx512_bf16=True), raising=False)
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: dict(amx_bf16=True), raising=False)
     probe = KNNProbe(*labelled_dls('shapes', bs=8, n=40, size=16).loaders, k=5)
     learn = byol_learner(byol_dls('shapes', bs=8, n=48, size=16), TinyResNet(width=8), n_hidden=16, n_proj=8, opt='adamw', guard=False, fast=everything(), cbs=[probe, CPUMixedPrecision()])
     before = torch.backends.cudnn.benchmark, torch.is_autocast_enabled('cpu'), learn.recorder.loss, learn.recorder.smooth_loss, list(learn.metrics), set(vars(learn))

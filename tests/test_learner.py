@@ -3,7 +3,7 @@ import math, numpy as np, pytest, torch
 from torch import nn
 from fastai.callback.training import GradientClip
 from fastai.vision.all import AMPMode, Adam, Callback
-from byol_fastai.learner import CPUMixedPrecision, cpu_has_bfloat16, mixed_precision
+from byol_fastai.precision import CPUMixedPrecision, cpu_has_bfloat16, mixed_precision
 from byol_fastai.all import byol_policies, run_config
 from conftest import Do, same, state, tiny_learner
 
@@ -100,8 +100,8 @@ def test_fit_byol_chooses_tau_by_the_length_of_the_fit_unless_told():
 
 def pretend(monkeypatch, **has): monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: has, raising=False)
 
-@pytest.mark.parametrize('has, does', [({}, False), (dict(avx512_bf16=False, avx2=True), False), (dict(avx512_bf16=True), True), (dict(amx_bf16=True), True)])
-def test_a_cpu_has_bfloat16_where_it_has_instructions_for_it(monkeypatch, has, does):
+@pytest.mark.parametrize('has, does', [({}, False), (dict(avx512_bf16=False, avx2=True), False), (dict(avx512_bf16=True, amx_bf16=False), False), (dict(amx_bf16=True), True)])
+def test_a_cpu_has_bfloat16_where_it_has_a_matrix_unit_for_it(monkeypatch, has, does):
     pretend(monkeypatch, **has)
     assert cpu_has_bfloat16() is does
 
@@ -125,7 +125,7 @@ class Dtypes(Callback):
     def after_loss(self): self.seen.update(loss=self.learn.loss.dtype, inside=torch.is_autocast_enabled('cpu'))
 
 def test_16_bits_on_a_cpu_train_the_same_network_up_to_rounding(monkeypatch):
-    pretend(monkeypatch, avx512_bf16=True)
+    pretend(monkeypatch, amx_bf16=True)
     plain,half = tiny_learner(n=96, bs=32, opt='sgd'), tiny_learner(n=96, bs=32, opt='sgd', cbs=[CPUMixedPrecision(), seen := Dtypes()])
     for o in plain, half: o.fit_byol(3)
     assert seen.seen==dict(labels={torch.bfloat16}, projections={torch.bfloat16}, loss=torch.float32, inside=False)

@@ -65,10 +65,9 @@ def test_it_is_light_and_in_small_pieces_and_speaks_plain_markdown(path):
     quarto = re.findall(r':::|\{\{<|@fig-', prose(path))
     assert not long and not quarto
 
-# a lesson for one sitting has at most 50 cells of code; those that have not yet been cut are not in this list
-@pytest.mark.parametrize('name', ['00_start', '01_data', '02_views', '03_model', '04_loss', '05_ema', '09_ablations', '10_dynamics', '11_family', '11b_clinic'])
-def test_it_is_read_in_one_sitting(name):
-    assert sum(c.cell_type=='code' for c in read(ROOT/'nbs'/f'{name}.ipynb').cells) <= 50
+@every_lesson
+def test_it_is_read_in_one_sitting(path):
+    assert sum(c.cell_type=='code' for c in read(path).cells) <= 50
 
 @pytest.mark.parametrize('name', ['00_start', '07_learner'])
 def test_it_trains_with_the_settings_of_the_program_where_it_says_so(name):

@@ -391,7 +391,7 @@ def test_axe_has_no_serious_finding(browser, served, width):
         tab.page.context.close()
     assert found=={}
 
-PHRASES = {'own images': '13_your_images', 'resume': 'w3_saving', 'kNN accuracy': '08_evaluate', 'EMA': '05_ema', 'collapse': '06_collapse', 'tau': '05_ema', 'LARS': '07_learner',
+PHRASES = {'own images': '13_your_images', 'resume': 'w3_saving', 'kNN accuracy': '08_evaluate', 'EMA': '05_ema', 'collapse': '06_collapse', 'tau': '05_ema', 'LARS': 'w13_optimizers',
     'mixed precision': '12_speed', 'projector': '03_model', 'stop gradient': '04_loss',
     'augmentations': '02_views', 'linear probe': '08_evaluate', 'effective rank': '06_collapse', 'several GPUs': '15_scale', 'negative pairs': '04_loss', 'learning rate': '07_learner',
     'nearest neighbours': '13_your_images', 'command line': 'w4_command_line', 'loss is nan': 'cheatsheet', 'data set': '01_data'}
