@@ -130,10 +130,11 @@ def _as_member(f, name):
 def show_class(
     *classes:type, # Of a module, so that their source can be found
 ):
-    "The source of classes, each in one piece with the methods that were added to it later by `@patch`, as Markdown"
+    "The source of classes, each in one piece with the methods that were added to it later by `@patch`; it folds out"
     from IPython.display import Markdown # only here, where there is a notebook
     whole = ['\n'.join([getsource(o).rstrip(), *(_as_member(f, o.__name__) for f in _added(o))]) for o in classes]
-    return Markdown('```python\n' + '\n\n'.join(whole) + '\n```')
+    names = ', '.join(f'<code>{o.__name__}</code>' for o in classes)
+    return Markdown(f'<details><summary>{names} in one piece</summary>\n\n```python\n' + '\n\n'.join(whole) + '\n```\n\n</details>')
 
 # %% ../nbs/w5_course.ipynb #c020
 RESULTS = files('byol_fastai')/'results' # the ledger's folder, in the package

@@ -51,7 +51,7 @@ def dropdowns(text: str) -> str:
 
 def prose(text: str, seen: set) -> str:
     "A cell of text: no badges and comments, answers that unfold, everything linked that can be"
-    text = re.sub(r'<!-- badges -->(\n\[!\[.*)?\n?', '', text)
+    text = re.sub(r'<!-- badges -->(\n\[!\[.*)?\n?', '', text).replace('](../docs/_static/', '](_static/')
     text,references,papers = re.sub(r'(?s)<!--.*?-->', '', text).partition('## References\n')
     return dropdowns(link(text, seen) + references + link(papers))
 

@@ -32,7 +32,7 @@ def readme() -> str:
         if cell.cell_type=='markdown': parts.append(cell.source)
         else: parts += outputs(cell) if '#| echo: false' in cell.source else [f'```python\n{cell.source}\n```', *outputs(cell)]
     cfg = settings()
-    text = '\n\n'.join(p.strip() for p in parts if p.strip() and '#| hide' not in p) + '\n'
+    text = '\n\n'.join(p.strip() for p in parts if p.strip() and '#| hide' not in p).replace('](../docs/', '](docs/') + '\n'
     return re.sub(r'\]\((\w+\.ipynb)\)', lambda m: f"]({repository(cfg)}/blob/{cfg['branch']}/nbs/{m[1]})", text)
 
 def write():
