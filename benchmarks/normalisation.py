@@ -3,7 +3,9 @@
     python benchmarks/normalisation.py
 
 In every setting the gradient is stopped at the target and the predictor is there, so that nothing but the loss differs.
+Crossing is judged without extra views: those of the recipe are averaged into both targets, and would cross what the loss does not.
 """
+from dataclasses import replace
 from functools import partial
 import torch.nn.functional as F
 from byol_fastai.all import byol_loss
@@ -19,11 +21,12 @@ def straight(distance, preds, z1, z2, **kwargs): return distance(preds[0], z1)+d
 
 BYOLS = partial(crossed, byol_loss)
 DISTANCES = {'layer norm': layer_norm, 'batch norm': batch_norm, 'none': none}
-CHANGES = {'mean': partial(averaged, byol_loss), 'not crossed': partial(straight, byol_loss)}
+MEAN = partial(averaged, byol_loss)
+TWO_VIEWS = {'two views': BYOLS, 'two views not crossed': partial(straight, byol_loss)}
 LRS = dict(adamw=4e-3, lars=None) # of the optimizers that are not the preset's; `None` for the library's own
 
-LOSSES = {('sgd', 'l2'): BYOLS} | {('sgd', k): partial(crossed, o) for k, o in DISTANCES.items()} | {('sgd', k): o for k, o in CHANGES.items()}
-LOSSES |= {(opt, k): o for opt in LRS for k, o in {'l2': BYOLS, **CHANGES}.items()}
+LOSSES = {('sgd', 'l2'): BYOLS} | {('sgd', k): partial(crossed, o) for k, o in DISTANCES.items()} | {('sgd', k): o for k, o in TWO_VIEWS.items()}
+LOSSES |= {(opt, k): o for opt in ('sgd', *LRS) for k, o in {'l2': BYOLS, 'mean': MEAN}.items()}
 
 def one(config, opt: str, loss, seed: int) -> dict:
     "BYOL with another loss or optimizer; what the preset says of rates and weight decay holds for its own optimizer"
@@ -32,7 +35,9 @@ def one(config, opt: str, loss, seed: int) -> dict:
     learn = learner(config, seed, opt=opt, loss_func=loss, **own)
     return figures(fit(learn, config, lr=config.lr if preset else LRS[opt]), config)
 
-def jobs(config) -> dict: return {f'{opt} {k}': partial(one, config, opt, loss) for (opt, k), loss in LOSSES.items()}
+def jobs(config) -> dict:
+    plain = replace(config, extra_views=0)
+    return {f'{opt} {k}': partial(one, plain if k in TWO_VIEWS else config, opt, loss) for (opt, k), loss in LOSSES.items()}
 
 def main(argv=None):
     experiment('normalisation', 'Probes on the embedded shapes after training with different losses and optimizers', jobs, argv, __doc__, preset=SHORT, lrs=LRS)

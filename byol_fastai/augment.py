@@ -185,15 +185,22 @@ def crop_resize(
     return separable(x, rows, cols).clamp_(0, 1)
 
 # %% ../nbs/w2_batch_views.ipynb #c055
-def crop_each(x, top, left, height, width, size, flip=None):
-    "What `crop_resize` returns for `x`, `top`, `left`, `height`, `width`, `size`, `flip`, image by image: work in proportion to the box, and not to the image"
+def _as_bytes(im):
+    "An image [C,H,W] whose numbers are k/255 as bytes [1,C,H,W], the colours of a pixel side by side"
+    res = torch.empty((1, *im.shape), dtype=torch.uint8, memory_format=torch.channels_last)
+    return res.copy_(im.mul(255).round_().clamp_(0, 255)) # what somebody has made of them may reach a little beyond
+
+def crop_each(x, top, left, height, width, size, flip=None, of_bytes=False):
+    """What `crop_resize` returns for `x`, `top`, `left`, `height`, `width`, `size`, `flip`, image by image: work in proportion to the box, and not to the image.
+    Images that are made `of_bytes` are scaled as bytes, so rounded to 1/255, as Pillow does it"""
     size,flip = (size, size) if isinstance(size, int) else tuple(size),torch.zeros_like(top) if flip is None else flip
     out = x.new_empty(*x.shape[:2], *size)
     boxes = torch.stack([top, left, height, width, flip.to(top)], 1).long().tolist()
     for o,im,(t,l,h,w,mirror) in zip(out, x, boxes):
-        v = F.interpolate(im[None, :, t:t+h, l:l+w], size, mode='bicubic', antialias=True)[0]
+        box = im[:, t:t+h, l:l+w]
+        v = F.interpolate(_as_bytes(box) if of_bytes else box[None], size, mode='bicubic', antialias=True)[0]
         o.copy_(v.flip(-1) if mirror else v)
-    return out.clamp_(0, 1)
+    return out.div_(255) if of_bytes else out.clamp_(0, 1)
 
 # %% ../nbs/w2_batch_views.ipynb #c058
 def blur_matrix(
@@ -205,6 +212,7 @@ def blur_matrix(
     if taps//2>=n: raise ValueError(f"A kernel of {taps} taps reaches over both borders of {n} pixels: give at most {2*n-1}.")
     offset = torch.arange(taps, device=sigma.device) - taps//2
     k = torch.exp(-.5*(offset/sigma.view(-1, 1))**2)
+    k = k.masked_fill_(k<1e-12, 0)                                              # a CPU takes many times as long over numbers next to nothing
     k /= k.sum(-1, keepdim=True)
     pixel = (torch.arange(n, device=sigma.device).view(-1, 1) + offset).abs()   # the mirror at 0
     pixel = (n-1) - ((n-1)-pixel).abs()                                         # and the one at n-1
@@ -349,7 +357,8 @@ def plan_batch(
     n = max(1, min(n, bite//math.prod(policy.hw)))
     check_unit(x, n)
     by_table = sizes is None and all(map(fits_table, x.shape[-2:], policy.hw))   # padded batches come in ever other shapes
-    return sizes,n,crop_resize if by_table else crop_each
+    if by_table: return sizes,n,crop_resize
+    return sizes,n,partial(crop_each, of_bytes=True) if x.dtype==torch.uint8 or getattr(x, 'of_bytes', False) else crop_each
 
 # %% ../nbs/w2_batch_views.ipynb #c092
 class BatchView:

@@ -259,9 +259,10 @@ def denormalise(
 
 # %% ../nbs/w1b_images.ipynb #c040
 class ToUnit(Transform):
-    "uint8 [B,C,H,W] -> float in [0,1]; keeps `x.sizes`"
+    "uint8 [B,C,H,W] -> float in [0,1], which remembers that it is made `of_bytes`; keeps `x.sizes`"
     def encodes(self, x:TensorImage):
         res = x.float().div_(255) if x.dtype==torch.uint8 else x/255
+        res.of_bytes = x.dtype==torch.uint8
         if hasattr(x, 'sizes'): res.sizes = x.sizes.to(x.device)
         return res
 

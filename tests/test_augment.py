@@ -7,8 +7,9 @@ from fastai.vision.all import TensorImage
 from hypothesis import given, strategies as st
 from scipy.stats import ks_2samp
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
-from byol_fastai.augment import (BatchView, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, as_view, colour_jitter, crop_each, crop_resize,
+from byol_fastai.augment import (BatchView, adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, as_view, blur_matrix, colour_jitter, crop_each, crop_resize,
     draw_boxes, draw_parameters, gaussian_blur, make_views, plan_batch, resize_matrices, resize_matrix, solarize, to_gray, where_on)
+from byol_fastai.data import ToUnit
 from byol_fastai.errors import UserError
 from byol_fastai.views import AlbumentationsView, PerImage, ViewPolicy, byol_policies
 
@@ -72,6 +73,25 @@ def by_torchvision(x, d, i, hue_at, policy):
     if d['blur'][i]: x = V.gaussian_blur(x, [policy.blur_taps]*2, [d['sigma'][i].item()]*2)
     if d['solarize'][i]: x = V.solarize(x, .5)
     return V.normalize(x, policy.mean, policy.std)
+
+@pytest.mark.parametrize('channels', [1, 3, 13])
+def test_images_of_bytes_are_cropped_as_torchvision_crops_bytes(channels):
+    x = torch.randint(256, (3, channels, 60, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    box = torch.tensor([[0., 5., 30.], [0., 7., 9.], [60., 40., 21.], [50., 31., 40.]])
+    theirs = [V.resized_crop(o, *box[:, i].int().tolist(), [32, 32], InterpolationMode.BICUBIC, antialias=True)/255 for i,o in enumerate(x)]
+    close(crop_each(x/255, *box, 32, of_bytes=True), theirs, atol=1.01/255)
+
+def test_only_batches_that_are_made_of_bytes_are_rounded():
+    x = TensorImage(torch.randint(256, (4, 3, 90, 80), dtype=torch.uint8))
+    batch,floats = ToUnit()(x),TensorImage(images(4, 90, 80))
+    ways = {k: plan_batch(o, ViewPolicy(64), 2**17)[2] for k,o in dict(bytes=x, unit=batch, floats=floats, again=ToUnit()(floats*255)).items()}
+    assert {k: getattr(o, 'keywords', {}) for k,o in ways.items()}==dict(bytes=dict(of_bytes=True), unit=dict(of_bytes=True), floats={}, again={})
+    view = BatchView(ViewPolicy(64, **QUIET | PLAIN))
+    for o in batch, batch*1.2-.1: torch.testing.assert_close(view(o), view(o.as_subclass(torch.Tensor)), rtol=0, atol=3/255)
+
+def test_no_weight_of_a_blur_is_next_to_nothing():
+    m = blur_matrix(torch.tensor([.1, .5, 2.]), 60, 23)
+    assert m[m>0].min()>1e-13 and torch.allclose(m.sum(-1), torch.ones(3, 60))   # a CPU multiplies subnormal numbers a hundred times more slowly
 
 @pytest.mark.parametrize('size, crop', [(48, crop_resize), ((24, 50), crop_each)])
 @pytest.mark.parametrize('hue_at', range(4))

@@ -1,5 +1,6 @@
 "Every benchmark runs from end to end at a tiny size, without the peers, and writes its figures where the ledger has them"
 import importlib, json, math, os, signal, sys, time, warnings
+from dataclasses import replace
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -128,6 +129,20 @@ def test_photos(bench, tmp_path, capsys):
 def test_photos_that_are_not_there_are_a_sentence(bench, tmp_path, capsys):
     assert bench('photos', str(tmp_path/'nothing')) is None
     assert 'nothing was measured' in capsys.readouterr().out
+
+def test_views_of_photographs(bench, tmp_path):
+    write_images(tmp_path/'photos', 12)
+    figures = bench('photo_views', f"{tmp_path/'photos'} --sizes 16 24 --bs 4 --part-bs 4 --arch tiny --repeats 1 --threads 1 --workers 0")
+    assert set(figures)=={'size_16', 'size_24'} and set(figures['size_24'])=={'images_per_second', 'ratio', 'milliseconds', 'workers'}
+    assert {'files', 'cached', 'albumentations'} <= set(figures['size_16']['images_per_second']) and 'albumentations' in figures['size_16']['ratio']['files']
+    assert set(figures['size_16']['milliseconds'])=={'decode whole', 'decode and shrink', 'two views', 'step of tiny'}
+
+def test_the_others_make_two_views_of_each_file_too(tmp_path):
+    p = program('photo_views')
+    data = p.load_source(write_images(tmp_path, 6), 16, memory_gb=0).train
+    for f in (p.albumentations_views, *([p.lightly_views] if p.present(p.PEERS) else [])):
+        (v1, v2), = p.loader(data, f(16), len(data), 0)
+        assert v1.shape==v2.shape==(len(data), 3, 16, 16) and not torch.equal(v1, v2)
 
 def test_ours_and_fastai_hand_out_the_same_images(tmp_path):
     photos = program('photos')
@@ -288,8 +303,8 @@ def test_losses_are_what_they_are_called():
     n = program('normalisation')
     p,z = (torch.randn(2, 32, 8).unbind() for _ in range(2))
     torch.testing.assert_close(n.BYOLS(p, *z), BYOLLoss()(p, *z))
-    torch.testing.assert_close(n.CHANGES['mean'](p, *z), BYOLLoss()(p, *z)/2)
-    torch.testing.assert_close(n.CHANGES['not crossed'](p, *z), BYOLLoss()(p, *z[::-1]))
+    torch.testing.assert_close(n.MEAN(p, *z), BYOLLoss()(p, *z)/2)
+    torch.testing.assert_close(n.TWO_VIEWS['two views not crossed'](p, *z), BYOLLoss()(p, *z[::-1]))
     for f,scale,shift in ((n.layer_norm, 3, 5), (n.batch_norm, torch.arange(1, 9), torch.arange(8))):
         assert f(p[0]*scale+shift, p[0])<1e-6 and f(p[0], z[0])>.1 and n.none(p[0]*scale+shift, p[0])>.1
     assert n.none(torch.tensor([[3., 4.]]), torch.zeros(1, 2))==25
@@ -300,6 +315,10 @@ def test_an_optimizer_that_is_not_the_presets_has_rates_of_its_own(small, monkey
     monkeypatch.setattr(n, 'figures', lambda learn, config: {})
     for opt in ('sgd', 'adamw', 'lars'): n.one(small, opt, None, 0)
     assert seen==[(small.predictor_lr_mult, small.lr), (1, 4e-3), (1, None)]
+
+def test_crossing_is_judged_without_views_that_would_cross_it(small):
+    jobs = program('normalisation').jobs(replace(small, extra_views=2))
+    assert {k: o.args[0].extra_views for k,o in jobs.items()}=={k: 0 if 'two views' in k else 2 for k in jobs} and 'sgd two views not crossed' in jobs
 
 def test_what_can_be_read_by_a_straight_line_is_read():
     read_out,rng = program('views_decide').read_out,np.random.default_rng(0)
