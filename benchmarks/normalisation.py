@@ -26,18 +26,20 @@ TWO_VIEWS = {'two views': BYOLS, 'two views not crossed': partial(straight, byol
 LRS = dict(adamw=4e-3, lars=None) # of the optimizers that are not the preset's; `None` for the library's own
 
 LOSSES = {('sgd', 'l2'): BYOLS} | {('sgd', k): partial(crossed, o) for k, o in DISTANCES.items()} | {('sgd', k): o for k, o in TWO_VIEWS.items()}
+SLOWER = {'none slower': 1/20} # without a bound the loss grows without one at the preset's rate
+LOSSES |= {('sgd', k): partial(crossed, none) for k in SLOWER}
 LOSSES |= {(opt, k): o for opt in ('sgd', *LRS) for k, o in {'l2': BYOLS, 'mean': MEAN}.items()}
 
-def one(config, opt: str, loss, seed: int) -> dict:
+def one(config, opt: str, loss, seed: int, share: float = 1.) -> dict:
     "BYOL with another loss or optimizer; what the preset says of rates and weight decay holds for its own optimizer"
     preset = opt == config.opt
     own = {} if preset else dict(wd=None, predictor_lr_mult=1.)
     learn = learner(config, seed, opt=opt, loss_func=loss, **own)
-    return figures(fit(learn, config, lr=config.lr if preset else LRS[opt]), config)
+    return figures(fit(learn, config, lr=share*config.lr if preset else LRS[opt]), config)
 
 def jobs(config) -> dict:
     plain = replace(config, extra_views=0)
-    return {f'{opt} {k}': partial(one, plain if k in TWO_VIEWS else config, opt, loss) for (opt, k), loss in LOSSES.items()}
+    return {f'{opt} {k}': partial(one, plain if k in TWO_VIEWS else config, opt, loss, share=SLOWER.get(k, 1.)) for (opt, k), loss in LOSSES.items()}
 
 def main(argv=None):
     experiment('normalisation', 'Probes on the embedded shapes after training with different losses and optimizers', jobs, argv, __doc__, preset=SHORT, lrs=LRS)

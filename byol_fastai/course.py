@@ -267,6 +267,10 @@ def shows(
 # %% ../nbs/w5_course.ipynb #s012
 MEASURES = dict(knn='kNN', linear='linear') # how pictures and tables call what a run has
 
+def _lacking(name, setting):
+    "Why there is no value of a setting: runs whose loss grew without bound leave none"
+    return 'diverged' if _runs(name).get(_setting(setting)) else 'not yet run'
+
 def _is_share(measure, percent): return measure in MEASURES if percent is None else percent
 
 def _columns(name, settings, measure, baseline, percent):
@@ -275,7 +279,7 @@ def _columns(name, settings, measure, baseline, percent):
     title = MEASURES.get(measure, measure)+(', %' if k==100 else '')
     say = lambda o, sign='': '–' if math.isnan(o) else f'{k*o:{sign}.{digits}f}'
     values = [[*seed_values(name, o, measure).values()] for o in settings]
-    res = [[title, *(say(mean(v)) if v else 'not yet run' for v in values)], ['standard error', *(say(standard_error(v)) for v in values)]]
+    res = [[title, *(say(mean(v)) if v else _lacking(name, o) for o,v in zip(settings, values))], ['standard error', *(say(standard_error(v)) for v in values)]]
     if baseline is not None:
         base = [*seed_values(name, baseline, measure).values()]
         rest = [v if o!=_setting(baseline) else [] for o,v in zip(settings, values)]
@@ -333,7 +337,7 @@ def _points(ax, name, settings, measure, k, hue, words, numeric):
     at = [float(o) for o in settings] if numeric else range(len(settings))
     for x,o in zip(at, settings):
         values = [k*v for v in seed_values(name, o, measure).values()]
-        if not values: ax.annotate('not yet run', (x, .02), xycoords=('data', 'axes fraction'), rotation=90, ha='center', color='#777777', fontsize=9); continue
+        if not values: ax.annotate(_lacking(name, o), (x, .02), xycoords=('data', 'axes fraction'), rotation=90, ha='center', color='#777777', fontsize=9); continue
         ax.plot([x]*len(values), values, 'o', ms=4, alpha=.45, color=hue(o), zorder=2)
         ax.errorbar(x, mean(values), yerr=standard_error(values) if len(values)>1 else None, fmt='_', ms=14, mew=2, capsize=4, color=hue(o), zorder=3)
     if numeric: ax.set_xlabel('setting'); return
@@ -349,7 +353,7 @@ def _curves(ax, name, settings, measure, k, hue, words, numeric):
         style,label = ('-', '--', ':')[i//len(COLOURS)%3],words.get(o, o)
         for c in curves: ax.plot([*c], [*c.values()], style, lw=.8, alpha=.4, color=hue(o))
         both = sorted(set.intersection(*map(set, curves))) if curves else []
-        ax.plot(both, [mean(c[e] for c in curves) for e in both], style, lw=2.5, color=hue(o), label=label if curves else f'{label}: not yet run')
+        ax.plot(both, [mean(c[e] for c in curves) for e in both], style, lw=2.5, color=hue(o), label=label if curves else f'{label}: {_lacking(name, o)}')
     ax.set_xlabel('epoch')
     ax.legend()
 
