@@ -10,7 +10,7 @@ __all__ = ['CARD', 'PARTS', 'write_atomically', 'encoder_files', 'versions', 'de
            'read_checkpoint', 'finite_weights', 'Checkpoint']
 
 # %% ../nbs/w3_saving.ipynb #c701de13
-import json, os, platform, random
+import hashlib, json, os, platform, random
 from copy import deepcopy
 from importlib.metadata import version
 from safetensors import safe_open
@@ -83,8 +83,9 @@ def save_encoder(
     weights,card = encoder_files(path)
     weights.parent.mkdir(parents=True, exist_ok=True)
     state = {k:(v.half() if half and v.ndim>1 else v).detach().cpu().contiguous() for k,v in encoder.state_dict().items()}
-    about = json.dumps(_card(encoder, arch, size, mean, std, info), indent=2)
-    write_atomically(weights, lambda f: f.write_bytes(tensor_bytes(state)))
+    content = tensor_bytes(state)
+    about = json.dumps(_card(encoder, arch, size, mean, std, info) | dict(sha256=hashlib.sha256(content).hexdigest()), indent=2)
+    write_atomically(weights, lambda f: f.write_bytes(content))
     write_atomically(card, lambda f: f.write_text(about))
     return weights
 
@@ -98,10 +99,19 @@ def _refuse_fetching(recipe):
         "If you trust it, build the network yourself and give it to be filled, as in load_encoder(path, MyNetwork()).")
 
 # %% ../nbs/w3_saving.ipynb #cca0d1c3
-def _built(info):
+def _check_size(recipe, state):
+    "A sentence where the network that a card names is far larger than its weights: it is drawn without memory first"
+    try:
+        with torch.device('meta'): wanted = sum(o.numel() for o in create_encoder(**recipe).state_dict().values())
+    except Exception: return # not every network can be drawn so; what is wrong with it shows when it is built
+    there = sum(o.numel() for o in state.values())
+    if wanted>2*there+2**20: raise UserValueError(f"The card asks for a network of {wanted:,} numbers, but the file of weights has {there:,}: the two do not belong together.")
+
+def _built(info, state):
     "The architecture that a card names, with random weights"
     recipe = info.get('recipe') or dict(arch=info['arch'], small=info['small'])
     _refuse_fetching(recipe)
+    _check_size(recipe, state)
     try: return create_encoder(**recipe)
     except UserError as e: raise UserValueError(f"{info['arch']!r} is not an architecture that create_encoder can build: if it is one of your own, "
         "give a module of it to be filled, as in load_encoder(path, MyNetwork()).") from e
@@ -115,6 +125,13 @@ def _card_inside(weights):
         with safe_open(weights, 'pt') as f: return (f.metadata() or {}).get(CARD)
     except Exception: return None # no such file, or none of safetensors: the reader of the weights says what is wrong
 
+# %% ../nbs/w3_saving.ipynb #se21
+def _check_sum(weights, content, info):
+    "A sentence where the card was written for other weights; older cards do not tell"
+    if info.get('sha256') in (None, hashlib.sha256(content).hexdigest()): return
+    raise UserValueError(f"{weights} does not hold the weights that its card was written for: the file is damaged, or it was replaced, or the program that wrote the two was killed in between. "
+        "Save the encoder again (byol_pretrain --resume does it for a run), or take a copy of both files from where they were made.")
+
 # %% ../nbs/w3_saving.ipynb #cac44a4f
 def _read_card(weights, card):
     "The content of both files, or a sentence about what is wrong with them"
@@ -122,7 +139,11 @@ def _read_card(weights, card):
     for f in (weights, *([] if inside else [card])):
         if not f.is_file(): raise UserFileNotFoundError(f"There is no {f}: an encoder is two files, {weights.name} and {card.name}, side by side.")
     if (len(inside) if inside else card.stat().st_size)>2**24: raise UserValueError(f"{card} is larger than 16 MB: it cannot be the card of an encoder.")
-    try: return json.loads(inside or card.read_text()),parse_tensors(weights.read_bytes())
+    try:
+        info,content = json.loads(inside or card.read_text()),weights.read_bytes()
+        if not inside: _check_sum(weights, content, info)
+        return info,parse_tensors(content)
+    except UserError: raise
     except Exception as e: # of JSON, of Unicode, of safetensors
         raise UserValueError(f"{weights} and {card.name} cannot be read as an encoder ({type(e).__name__}: {str(e).splitlines()[0]}).") from e
 
@@ -149,7 +170,7 @@ def load_encoder(
     weights,card = _found(path)
     info,state = _read_card(weights, card)
     try:
-        encoder = _built(info) if encoder is None else encoder
+        encoder = _built(info, state) if encoder is None else encoder
         encoder.load_state_dict(state)
     except UserError: raise
     except Exception as e: # a card without the keys, or weights of another network

@@ -27,6 +27,43 @@ def test_an_encoder_comes_back_as_it_went(arch, kwargs, tmp_path):
     assert back.info['note']=='what I did' and back.info['size']==32 and back.info['n_features']==encoder.n_features
     assert back.info['mean']==pytest.approx([.485, .456, .406]) and back.info['std']==pytest.approx([.229, .224, .225]) and 'torch' in back.info['versions']
 
+def test_weights_that_the_card_was_not_written_for_are_refused(tmp_path):
+    first,second = (TinyResNet(width=8) for _ in range(2))
+    f,other = (save_encoder(tmp_path/n, o, 'tiny', 32) for n,o in dict(a=first, b=second).items())
+    whole = f.read_bytes()
+    for content in other.read_bytes(), whole[:-1]+bytes([whole[-1]^1]):
+        f.write_bytes(content)
+        with pytest.raises(UserError, match='does not hold the weights that its card was written for'): load_encoder(f, TinyResNet(width=8))
+    f.write_bytes(whole)
+    assert same(state(load_encoder(f, TinyResNet(width=8))), state(first))
+
+def test_a_kill_between_weights_and_card_is_noticed_afterwards(tmp_path, monkeypatch):
+    save_encoder(tmp_path/'e', TinyResNet(width=8), 'tiny', 32)
+    def killed(path, write, keep=None):
+        if path.suffix=='.json': raise KeyboardInterrupt
+        write_atomically(path, write, keep)
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr('byol_fastai.saving.write_atomically', killed)
+        save_encoder(tmp_path/'e', TinyResNet(width=8), 'tiny', 32)
+    with pytest.raises(UserError, match='killed in between'): load_encoder(tmp_path/'e', TinyResNet(width=8))
+
+def test_a_card_from_before_there_were_checksums_is_believed(tmp_path):
+    f = save_encoder(tmp_path/'e', encoder := create_encoder('tiny'), 'tiny', 32).with_suffix('.json')
+    card = json.loads(f.read_text())
+    assert len(card.pop('sha256'))==64
+    f.write_text(json.dumps(card))
+    assert same(state(load_encoder(f)), state(encoder))
+
+@pytest.mark.parametrize('recipe', [dict(arch='vit_giant_patch14_224'), dict(arch='tiny', width=4096), dict(arch='resnet152')], ids=str)
+def test_a_card_that_names_a_huge_network_takes_no_memory(recipe, tmp_path, monkeypatch):
+    f = save_encoder(tmp_path/'e', create_encoder('tiny'), 'tiny', 32).with_suffix('.json')
+    f.write_text(json.dumps(json.loads(f.read_text()) | dict(arch=recipe['arch'], recipe=recipe)))
+    built = []
+    def watched(*args, **kwargs): built.append(torch.empty(0).device.type); return create_encoder(*args, **kwargs)
+    monkeypatch.setattr('byol_fastai.saving.create_encoder', watched)
+    with pytest.raises(UserError, match='asks for a network of'): load_encoder(f)
+    assert built==['meta']
+
 def test_a_name_with_a_dot_is_not_cut_short(tmp_path):
     for name in ('v1.0', 'v1.1'): save_encoder(tmp_path/name, TinyResNet(), 'tiny', 32, name=name)
     assert load_encoder(tmp_path/'v1.0').info['name']=='v1.0'
