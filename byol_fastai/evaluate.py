@@ -18,7 +18,8 @@ from .model import unwrap
 from .optimizers import SparingOptimizer
 from .rivals import RIVALS, tuned_knn
 from .probes import *
-_all_ = ['eval_mode', 'undisturbed', 'bounded', 'probe_every', 'TrainView', 'label_subset'] # of the workshop, for those who look for them here
+_all_ = ['eval_mode', 'undisturbed', 'bounded', 'probe_every', 'TrainView',
+    'label_subset'] # of the workshop, for those who look for them here
 
 # %% ../nbs/08_evaluate.ipynb #c026
 @torch.no_grad()
@@ -26,7 +27,8 @@ def embed(
     encoder:nn.Module, # [B,C,H,W] -> [B,d]
     dl, # Batches `(x, y)`, or `(x,)` without labels
 )->tuple: # Features [N,d], float32 on the CPU, and labels int64 [N] (`None` without labels)
-    "The features of all images of `dl`, in eval mode and without gradient; encoder and random numbers are left as they were"
+    """The features of all images of `dl`, in eval mode and without gradient;
+    encoder and random numbers are left as they were"""
     p = next(encoder.parameters(), None)
     feats,labels = [],[]
     with eval_mode(encoder), undisturbed(dl):
@@ -40,26 +42,29 @@ def embed(
 def _voters(k, temperature, n):
     "The number of neighbours that vote, at most all `n`"
     if k<1: raise UserValueError(f"k={k}: at least one neighbour must vote.")
-    if not temperature>0: raise UserValueError(f"temperature={temperature} must be positive; `math.inf` gives each neighbour the same vote.")
+    if not temperature>0:
+        raise UserValueError(f"temperature={temperature} must be positive; "
+            "`math.inf` gives each neighbour the same vote.")
     return min(k, n)
 
 def _vote(sim, labels, k, temperature, n_classes):
     "The classes with the most votes, from similarities [Q,N]"
     sim,idx = sim.topk(k, dim=1)
     votes = ((sim-sim[:,:1])/temperature).exp_()
-    return votes.new_zeros(len(sim), n_classes).scatter_add_(1, labels[idx], votes).argmax(1)
+    return votes.new_zeros(len(sim), n_classes).scatter_add_(
+        1, labels[idx], votes).argmax(1)
 
 # %% ../nbs/08_evaluate.ipynb #c036
 @torch.no_grad()
 def knn_predict(
     feats:Tensor, # Features of the bank [N,d]
     labels:Tensor, # Labels of the bank int64 [N]
-    queries:Tensor, # Features to label [Q,d]; where this is `feats` itself, no row counts as its own neighbour
+    queries:Tensor, # Features to label [Q,d]; of `feats` itself no row is its own neighbour
     k:int=200, # Neighbours that vote
     temperature:float=.1, # A neighbour's vote weighs exp(cosine/temperature)
     n_classes:int|None=None, # Number of classes; by default the largest label plus one
 )->Tensor: # Predicted labels int64 [Q]
-    "Labels by a vote of the `k` nearest neighbours by cosine, weighted (Wu et al. 2018, arXiv 1805.01978)"
+    "Labels by a weighted vote of the `k` nearest by cosine (Wu et al., arXiv 1805.01978)"
     itself = queries is feats
     k,n_classes = _voters(k, temperature, len(feats)-itself),n_classes or int(labels.max())+1
     bank,res = F.normalize(feats.float(), dim=1),[]
@@ -92,26 +97,31 @@ def linear_probe(
     test:tuple, # Features [Q,d] and labels [Q]
     C:float=1., # Inverse strength of the l2 penalty
     max_iter:int=1000, # Steps of the solver
-    tol:float=1e-3, # The solver stops where the gradient is smaller; the accuracy has settled long before
+    tol:float=1e-3, # The solver stops where the gradient is smaller; accuracy has settled
 )->float: # Accuracy in [0, 1]
     "Test accuracy of a logistic regression on standardised frozen features"
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     (x,y),(xt,yt) = ((np.asarray(f), np.asarray(l)) for f,l in (train, test))
-    if len(np.unique(y))<2: raise UserValueError("linear_probe: all training labels are the same, so there is nothing to tell apart: give images of two classes at least.")
-    if not np.isfinite(x).all(): raise UserValueError("linear_probe: the features are no finite numbers: look at the loss of the training for the cause.")
-    return float(make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=max_iter, tol=tol)).fit(x, y).score(xt, yt))
+    if len(np.unique(y))<2: raise UserValueError("linear_probe: all training labels are "
+        "the same, so there is nothing to tell apart: give images of two classes at least.")
+    if not np.isfinite(x).all(): raise UserValueError("linear_probe: the features are "
+        "no finite numbers: look at the loss of the training for the cause.")
+    return float(make_pipeline(StandardScaler(),
+        LogisticRegression(C=C, max_iter=max_iter, tol=tol)).fit(x, y).score(xt, yt))
 
 # %% ../nbs/08_evaluate.ipynb #c060
 class LinearEval(nn.Module):
-    "A linear layer on an encoder that does not move: neither its weights nor its BatchNorm statistics"
+    """A linear layer on an encoder that does not move:
+    neither its weights nor its BatchNorm statistics"""
     def __init__(self,
-        encoder:nn.Module, # [B,3,H,W] -> [B,n_features]; copied, the original stays as it is
+        encoder:nn.Module, # [B,3,H,W] -> [B,n_features]; copied, the original stays
         n_classes:int, # Number of classes
     ):
         super().__init__()
-        self.encoder,self.head = deepcopy(encoder).requires_grad_(False).eval(),nn.Linear(encoder.n_features, n_classes)
+        self.encoder,self.head = (deepcopy(encoder).requires_grad_(False).eval(),
+            nn.Linear(encoder.n_features, n_classes))
 
     def train(self, mode:bool=True):
         super().train(mode)
@@ -128,33 +138,50 @@ def _head(model): return [params(unwrap(model).head)]
 def linear_eval_learner(
     dls:DataLoaders, # As from `labelled_dls`, or labelled loaders of fastai
     encoder:nn.Module, # Pretrained; copied and frozen
-    bs:int=256, # Images in a batch; the learning rate is in proportion to it. fastai's loaders keep theirs
+    bs:int=256, # Images in a batch; the rate is in proportion. fastai's loaders keep theirs
     scale:tuple=(.08, 1.), # Of the random crops
     **kwargs # Passed on to `Learner`
 )->Learner:
-    "A `Learner` of the linear evaluation of BYOL, appendix C.1: crops and flips, SGD with Nesterov momentum, no weight decay"
-    opt = partial(SparingOptimizer, opt=partial(torch.optim.SGD, momentum=.9, nesterov=True))
-    return supervised_learner(dls, encoder, partial(LinearEval, encoder), bs, scale, **{**dict(opt_func=opt, lr=.2*bs/256, splitter=_head), **kwargs})
+    """A `Learner` of the linear evaluation of BYOL, appendix C.1:
+    crops and flips, SGD with Nesterov momentum, no weight decay"""
+    opt = partial(SparingOptimizer,
+        opt=partial(torch.optim.SGD, momentum=.9, nesterov=True))
+    return supervised_learner(dls, encoder, partial(LinearEval, encoder), bs, scale,
+        **{**dict(opt_func=opt, lr=.2*bs/256, splitter=_head), **kwargs})
 
 # %% ../nbs/08_evaluate.ipynb #c070
-def _knn(train, test, k): return accuracy_of(knn_predict(*train, test[0], k or suitable_k(train[1])), test[1])
+def _knn(train, test, k):
+    return accuracy_of(knn_predict(*train, test[0], k or suitable_k(train[1])), test[1])
 
 def _linear(train, test, tol):
     n,c = len(train[1]),len(train[1].unique())
     if c*n<=10**7 and n>=2*c: return linear_probe(train, test, tol=tol)
-    raise UserValueError(f"{c} classes with {n/c:.0f} images each are too many and too small for a logistic regression: it was left out.")
+    raise UserValueError(f"{c} classes with {n/c:.0f} images each are too many "
+        "and too small for a logistic regression: it was left out.")
 
+def _known(dls, untrained, supervised):
+    """Rows that need no features: the largest class where classes are uneven,
+    and the ceiling where it was measured beforehand"""
+    train,test = (torch.as_tensor(
+        o.dataset.labels if hasattr(o.dataset, 'labels') else o.dataset.y).cpu()
+        for o in dls.loaders[:2])
+    most,top = majority(train, test),None if supervised else stored_ceiling(dls, untrained)
+    return ({} if most is None else {'majority class': dict(kNN=most, linear=most)},
+        {} if top is None else {'supervised': top})
+
+# %% ../nbs/08_evaluate.ipynb #n020
 def _measured(name, train, test, k, failed):
-    "Both probes of one kind of features; `nan`, and a reason in `failed`, where one of them cannot say anything"
-    if not all(o[0].isfinite().all() for o in (train, test)): failed[name] = 'the features are no finite numbers'; return {}
-    rival,res = name in RIVALS,{} # for a rival the solver stops a little sooner, which spares seconds and is in its favour
-    probes = dict(kNN=tuned_knn if rival else partial(_knn, k=k), linear=partial(_linear, tol=1e-2 if rival else 1e-3))
+    "Both probes of one kind of features; `nan`, with a reason in `failed`, where one fails"
+    if not all(o[0].isfinite().all() for o in (train, test)):
+        failed[name] = 'the features are no finite numbers'; return {}
+    rival,res = name in RIVALS,{} # for a rival the solver stops sooner, in its favour
+    probes = dict(kNN=tuned_knn if rival else partial(_knn, k=k),
+        linear=partial(_linear, tol=1e-2 if rival else 1e-3))
     for probe,f in probes.items():
         try: res[probe] = f(train, test)
         except Exception as e: failed[f'{name}, {probe}'] = str(e)
     return res
 
-# %% ../nbs/08_evaluate.ipynb #n020
 def _fitted(dls, start, bs, n_epoch, lr, seed):
     "A learner whose encoder was fine-tuned from `start`"
     set_seed(seed)
@@ -162,23 +189,17 @@ def _fitted(dls, start, bs, n_epoch, lr, seed):
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(n_epoch, lr)
     return learn
 
-def _known(dls, untrained, supervised):
-    "Rows that need no features: the largest class where classes are uneven, and the ceiling where it was measured beforehand"
-    train,test = (torch.as_tensor(o.dataset.labels if hasattr(o.dataset, 'labels') else o.dataset.y).cpu() for o in dls.loaders[:2])
-    most,top = majority(train, test),None if supervised else stored_ceiling(dls, untrained)
-    return {} if most is None else {'majority class': dict(kNN=most, linear=most)},{} if top is None else {'supervised': top}
-
 # %% ../nbs/08_evaluate.ipynb #c070b
 def compare_features(
     encoder:nn.Module, # Pretrained
     untrained:nn.Module, # The same architecture with random weights
     dls:DataLoaders, # As from `labelled_dls`
-    k:int|None=None, # Neighbours that vote for networks; by default 200, or what suits the classes. For the rivals the best of 20 and 200 counts
+    k:int|None=None, # Neighbours; default 200, or to suit the classes. Rivals: best of 20 and 200
     max_rows:int=10_000, # Look at no more images of each loader
-    supervised:bool=False, # Train `untrained` with the labels, too, as the ceiling; without, the row is there for the embedded shapes alone, as it was measured beforehand
+    supervised:bool=False, # Train `untrained` with labels as the ceiling, not stored but for shapes
     epochs:int=20, # Of that training
-)->pd.DataFrame: # A row for each kind of features, columns kNN and linear; `nan` where a probe failed, and why in `.attrs['failed']`; rows not measured here in `.attrs['stored']`
-    "The same two probes on several kinds of features: is the encoder better than the largest class, than shallow features, and than luck?"
+)->pd.DataFrame: # A row a kind: kNN, linear. In `.attrs` what `failed`, what was `stored` before
+    "Two probes: is the encoder better than the largest class, than shallow features, than luck?"
     failed,small = {},loaders_like(dls, *[bounded(o, max_rows) for o in dls.loaders[:2]])
     kinds = {name: Rival(f, small.train) for name,f in RIVALS.items()} | {'random encoder': untrained, 'BYOL': encoder}
     if supervised: kinds['supervised'] = _fitted(small, untrained, 64, epochs, 4e-3, 0).model[0]
@@ -199,17 +220,20 @@ def fine_tune_learner(
     scale:tuple=(.3, 1.), # Of the random crops
     **kwargs # Passed on to `Learner`
 )->Learner: # For `fit_one_cycle`, `fine_tune` and all the rest of fastai
-    "A supervised `Learner` on an encoder and a linear layer, in parameter groups of their own"
-    def model(n): return nn.Sequential(deepcopy(encoder).requires_grad_(True), nn.Linear(encoder.n_features, n))
-    return supervised_learner(dls, encoder, model, bs, scale, **{**dict(splitter=_encoder_and_head), **kwargs})
+    """A supervised `Learner` on an encoder and a linear layer,
+    in parameter groups of their own"""
+    def model(n): return nn.Sequential(deepcopy(encoder).requires_grad_(True),
+        nn.Linear(encoder.n_features, n))
+    return supervised_learner(dls, encoder, model, bs, scale,
+        **{**dict(splitter=_encoder_and_head), **kwargs})
 
 # %% ../nbs/08_evaluate.ipynb #c089
 def label_efficiency(
     encoder:nn.Module, # Pretrained
-    untrained:nn.Module, # The same architecture with random weights: the from-scratch baseline
+    untrained:nn.Module, # Same architecture, random weights: the from-scratch baseline
     dls:DataLoaders, # As from `labelled_dls`
     shares:tuple=(.01, .1, 1.), # Of the labels
-    n_epoch:int=10, # Of fine-tuning on all labels; on fewer, as many more as keep the number of steps, up to ten times
+    n_epoch:int=10, # Epochs on all labels; on fewer up to ten times more, for as many steps
     lr:float=2e-3, # Highest learning rate
     seed:int=0, # Of the draw of the labels, and of each fit
     bs:int=64, # Images in a batch, or all there are
@@ -226,14 +250,14 @@ def label_efficiency(
 
 # %% ../nbs/08_evaluate.ipynb #c049b
 class KNNProbe(EpochColumn):
-    "kNN accuracy on un-augmented data, as a column of the progress table; training goes on as if nobody had looked"
+    "kNN accuracy on un-augmented data in the progress table; training goes on undisturbed"
     column,ready = 'knn',property(lambda self: self.train_dl is not None) # an exported learner has left its images behind
     def __init__(self,
         train_dl, # Labelled bank, un-augmented and normalised, as from `labelled_dls`
         test_dl, # Labelled queries
-        k:int|None=200, # Neighbours that vote; `None` for a number that suits the classes, see `suitable_k`
+        k:int|None=200, # Neighbours that vote; `None`: to suit the classes, see `suitable_k`
         temperature:float=.1, # See `knn_predict`
-        every:int=1, # Epochs between two looks; the last epoch is always looked at, and the column is `nan` in between
+        every:int=1, # Epochs between two looks; the last has one too. `nan` in between
         max_rows:int=10_000, # Look at no more images of each loader
     ):
         if every<1: raise UserValueError(f"every={every}: look at every epoch (1) or at fewer.")
@@ -241,5 +265,6 @@ class KNNProbe(EpochColumn):
         self.train_dl,self.test_dl,self.values = bounded(train_dl, max_rows),bounded(test_dl, max_rows),[]
     def look(self):
         bank,(queries,truth) = (embed(unwrap(self.model).encoder, o) for o in (self.train_dl, self.test_dl))
-        return accuracy_of(knn_predict(*bank, queries, self.k or suitable_k(bank[1]), self.temperature), truth)
+        return accuracy_of(knn_predict(*bank, queries, self.k or suitable_k(bank[1]),
+            self.temperature), truth)
     def __getstate__(self): return {**self.__dict__, 'train_dl': None, 'test_dl': None}

@@ -193,7 +193,6 @@ def save_single_file(
         raise UserValueError(f"Beside {path} lies {card.name}, the card of another encoder "
             "(load_encoder would read that): give another name.")
     info,state = _read_card(*_found(source))
-    info.pop('sha256', None) # of the other file
     path.parent.mkdir(parents=True, exist_ok=True)
     content = tensor_bytes(state, {CARD: json.dumps(info), 'format': 'pt'})
     write_atomically(path, lambda f: f.write_bytes(content))

@@ -126,9 +126,9 @@ def _card_inside(weights):
     except Exception: return None # no such file, or none of safetensors: the reader of the weights says what is wrong
 
 # %% ../nbs/w3_saving.ipynb #se21
-def _check_sum(weights, content, info):
+def _check_sum(weights, content, wanted):
     "A sentence where the card was written for other weights; older cards do not tell"
-    if info.get('sha256') in (None, hashlib.sha256(content).hexdigest()): return
+    if wanted in (None, hashlib.sha256(content).hexdigest()): return
     raise UserValueError(f"{weights} does not hold the weights that its card was written for: the file is damaged, or it was replaced, or the program that wrote the two was killed in between. "
         "Save the encoder again (byol_pretrain --resume does it for a run), or take a copy of both files from where they were made.")
 
@@ -141,7 +141,7 @@ def _read_card(weights, card):
     if (len(inside) if inside else card.stat().st_size)>2**24: raise UserValueError(f"{card} is larger than 16 MB: it cannot be the card of an encoder.")
     try:
         info,content = json.loads(inside or card.read_text()),weights.read_bytes()
-        if not inside: _check_sum(weights, content, info)
+        _check_sum(weights, content, info.pop('sha256', None))
         return info,parse_tensors(content)
     except UserError: raise
     except Exception as e: # of JSON, of Unicode, of safetensors
