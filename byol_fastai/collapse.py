@@ -14,45 +14,60 @@ from fastai.vision.all import *
 from .errors import UserError, UserTypeError, UserValueError
 from .model import unwrap
 
-# %% ../nbs/06_collapse.ipynb #c022
-def _embeddings(z):
-    "`z` as a plain tensor without gradient, in float32 or float64, on a device that can take matrices apart"
-    if z.ndim!=2 or len(z)<2:
-        raise UserValueError(f"Expected embeddings of shape [N, d] with at least 2 rows, got {list(z.shape)}: spread is measured between images.")
-    if z.device.type not in ('cpu', 'cuda'): z = z.cpu() # Apple's GPUs lack eigenvalues and singular values
-    z = z.detach().as_subclass(Tensor)
-    return z if z.dtype==torch.float64 else z.float()
-
 # %% ../nbs/06_collapse.ipynb #c023
+def _embeddings(z):
+    """`z` as a plain float64 tensor without gradient,
+    on a device that can take matrices apart"""
+    got = f'{z.dtype} {list(z.shape)}' if isinstance(z, Tensor) else type(z).__name__
+    ok = isinstance(z, Tensor) and not z.is_complex() and z.ndim==2 and z.numel()
+    if not ok or len(z)<2:
+        raise UserValueError("Expected embeddings, a tensor of real numbers [N, d] with "
+            f"at least 2 rows, got {got}: spread is measured between images.")
+    # Apple's GPUs lack eigenvalues and singular values
+    if z.device.type not in ('cpu', 'cuda'): z = z.cpu()
+    return z.detach().as_subclass(Tensor).double()
+
 def feature_variance(
     z:Tensor, # Embeddings [N, d], N at least 2
 )->Tensor: # Scalar, in the squared units of `z`
-    "Mean over the dimensions of the unbiased variance over the images; it measures scale as well as collapse"
+    """Mean over the dimensions of the unbiased variance over the images;
+    it measures scale as well as collapse"""
     return _embeddings(z).var(0).mean()
 
 # %% ../nbs/06_collapse.ipynb #c029
 def feature_std(
     z:Tensor, # Embeddings [N, d], N at least 2
 )->Tensor: # Scalar: 0 collapsed, about 1 spread over the whole sphere
-    "Mean over the dimensions of the standard deviation of l2-normalised rows, times sqrt(d) (SimSiam, arXiv 2011.10566, section 4.1)"
-    z = F.normalize(_embeddings(z), dim=1)
+    """Mean over the dimensions of the standard deviation of l2-normalised rows,
+    times sqrt(d) (SimSiam, arXiv 2011.10566, section 4.1)"""
+    z = F.normalize(_embeddings(z), dim=1, eps=1e-150)
     return z.std(0).mean()*z.shape[1]**.5
 
 # %% ../nbs/06_collapse.ipynb #c039
+def _finite(m):
+    "The matrix `m`, or a sentence where it cannot be taken apart"
+    if m.isfinite().all(): return m
+    raise UserValueError("The embeddings are no finite numbers, or too large to be squared: "
+        "look at the loss of the training for the cause.")
+
 def eigenspectrum(
     z:Tensor, # Embeddings [N, d], N at least 2
 )->Tensor: # Eigenvalues [d], descending, none negative
     "Eigenvalues of the covariance of `z`"
-    return torch.linalg.eigvalsh(torch.atleast_2d(torch.cov(_embeddings(z).T))).flip(0).clamp(min=0)
+    cov = _finite(torch.atleast_2d(torch.cov(_embeddings(z).T)))
+    return torch.linalg.eigvalsh(cov).flip(0).clamp(min=0)
 
 # %% ../nbs/06_collapse.ipynb #c045
 def condition_number(
     z:Tensor, # Embeddings [N, d]
 )->float: # At least 1; infinite where N <= d, with a warning
-    "Ratio of the largest to the smallest eigenvalue of the covariance; it needs more images than dimensions"
-    n,d = z.shape
+    """Ratio of the largest to the smallest eigenvalue of the covariance;
+    it needs more images than dimensions"""
+    n,d = _embeddings(z).shape
     if n<=d:
-        warnings.warn(f"condition_number: {n} embeddings of {d} dimensions span at most {n-1} of them, so the smallest eigenvalue is 0 whatever the network does. Use more than {d} images.")
+        warnings.warn(f"condition_number: {n} embeddings of {d} dimensions span "
+            f"at most {n-1} of them, so the smallest eigenvalue is 0 "
+            f"whatever the network does. Use more than {d} images.")
         return math.inf
     e = eigenspectrum(z)
     return (e[0]/e[-1]).item() if e[-1]>0 else math.inf
@@ -61,8 +76,9 @@ def condition_number(
 def effective_rank(
     z:Tensor, # Embeddings [N, d], N at least 2
 )->Tensor: # Scalar between 1 and min(N, d)
-    "Exponential of the entropy of the singular values of `z` (not centred), normalised to sum 1 (RankMe, arXiv 2210.02885)"
-    s = torch.linalg.svdvals(_embeddings(z))
+    """Exponential of the entropy of the singular values of `z` (not centred),
+    normalised to sum 1 (RankMe, arXiv 2210.02885)"""
+    s = torch.linalg.svdvals(_finite(_embeddings(z)))
     return torch.special.entr(s/s.sum()).sum().exp() if s.sum()>0 else s.new_tensor(1.)
 
 # %% ../nbs/06_collapse.ipynb #c061
@@ -71,22 +87,25 @@ def _embedded(model, embedding, who):
     model = unwrap(model)
     if embedding is not None: return embedding(model).detach()
     z = getattr(model, 'projections', None)
-    if not z: raise UserTypeError(f"{who} looks at `model.projections`, which {type(model).__name__} does not keep: give it a function from the model "
-        "to the embeddings [B, d] of the batch that it has just seen, `embedding=lambda model: ...`.")
+    if not z: raise UserTypeError(f"{who} looks at `model.projections`, "
+        f"which {type(model).__name__} does not keep: give it a function from the model "
+        "to the embeddings [B, d] of the batch that it has just seen, "
+        "`embedding=lambda model: ...`.")
     return z[0]
 
 # %% ../nbs/06_collapse.ipynb #n61
 class EmbeddingMetric(Metric):
-    "A function of the online projections of the first view, gathered over a validation pass, as a column of the progress table"
+    "A function of the first views' online projections, over a validation pass, as a metric"
     def __init__(self,
         func:Callable, # [N, d] -> scalar
         max_rows:int=4096, # Look at no more images than this
-        embedding:Callable|None=None, # model -> embeddings [B, d] of the batch that it has just seen; by default its `.projections` of the first view
+        embedding:Callable|None=None, # model -> [B, d] of the last batch; default: its projections
     ): store_attr()
     def reset(self): self.rows,self.n = [],0
     def accumulate(self, learn):
         if self.n>=self.max_rows: return
-        z = learn.to_detach(_embedded(learn.model, self.embedding, type(self).__name__), cpu=False) # of all processes, where there are several
+        z = learn.to_detach(_embedded(learn.model, self.embedding, type(self).__name__),
+            cpu=False) # of all processes, where there are several
         self.rows.append(z); self.n += len(z)
     @property
     def value(self):
@@ -98,40 +117,49 @@ class EmbeddingMetric(Metric):
 # %% ../nbs/06_collapse.ipynb #c063
 class FeatureVariance(EmbeddingMetric):
     "`feature_variance` of the online projections, or of the `embedding` of another model"
-    def __init__(self, max_rows:int=4096, embedding:Callable|None=None): super().__init__(feature_variance, max_rows, embedding)
+    def __init__(self, max_rows:int=4096, embedding:Callable|None=None):
+        super().__init__(feature_variance, max_rows, embedding)
 
 class FeatureStd(EmbeddingMetric):
-    "`feature_std` of the online projections, or of the `embedding` of another model: about 1 spread out, 0 collapsed"
-    def __init__(self, max_rows:int=4096, embedding:Callable|None=None): super().__init__(feature_std, max_rows, embedding)
+    """`feature_std` of the online projections, or of the `embedding` of another model:
+    about 1 spread out, 0 collapsed"""
+    def __init__(self, max_rows:int=4096, embedding:Callable|None=None):
+        super().__init__(feature_std, max_rows, embedding)
 
 class EffectiveRank(EmbeddingMetric):
     "`effective_rank` of the online projections, or of the `embedding` of another model"
-    def __init__(self, max_rows:int=4096, embedding:Callable|None=None): super().__init__(effective_rank, max_rows, embedding)
+    def __init__(self, max_rows:int=4096, embedding:Callable|None=None):
+        super().__init__(effective_rank, max_rows, embedding)
 
 # %% ../nbs/06_collapse.ipynb #c071
 class CollapseError(UserError, RuntimeError):
     "Raised at the end of a fit that `CollapseGuard(strict=True)` stopped"
 
+def _not_spread(std, loss):
+    "What there is to say of embeddings that are all alike"
+    return (f"feature_std is {std:.3f} (1: spread out, 0: all images alike), "
+        f"and the loss of {loss:.3f} does not show it")
+
 # %% ../nbs/06_collapse.ipynb #c072
 class SpreadWatch(Callback):
-    "Look at the spread of the embeddings of a training batch, and count the low values in a row"
+    "Look at the spread of the embeddings of a training batch; count low values in a row"
     def __init__(self,
         min_std:float=.1, # A `feature_std` below this counts as collapsed
         patience:int=3, # Collapsed looks in a row before the fit is stopped
         every:int=10, # Training steps between two looks; a look waits for the device
-        grace:int=20, # Steps before the first look: a fresh network without BatchNorm is not spread out yet
+        grace:int=20, # Steps before the first look: without BatchNorm spread comes later
         strict:bool=False, # Raise `CollapseError` instead of only stopping the fit
         embedding:Callable|None=None, # model -> embeddings [B, d], see `EmbeddingMetric`
     ): store_attr()
     def look(self)->str|None:
-        "What is wrong, if anything is, with the batch that was just trained on, in all processes together"
+        "What is wrong, if anything is, with the batch just trained on, in all processes"
         z,loss = maybe_gather(_embedded(self.model, self.embedding, type(self).__name__)),maybe_gather(self.loss.detach()).item()
         std,rate = feature_std(z).item(),self.opt.hypers[-1]['lr']
         warming_up,self.rate = rate>self.rate and self.pct_train<.1,rate
         self.stds.append((self.train_iter, std))
         self.low = self.low+1 if std<self.min_std and not warming_up else 0
         if not math.isfinite(loss): return f"the loss is {loss}"
-        return None if self.low<self.patience else f"feature_std is {std:.3f} (1: spread out, 0: all images alike), and the loss of {loss:.3f} does not show it"
+        return None if self.low<self.patience else _not_spread(std, loss)
 
 # %% ../nbs/06_collapse.ipynb #c076
 def gradient_reaches_targets(
@@ -139,37 +167,55 @@ def gradient_reaches_targets(
 )->bool:
     "Whether the loss of the last batch sends gradients into its labels"
     if not any(z.requires_grad for z in learn.yb): return False
-    preds,labels = to_detach(learn.pred, cpu=False),[z.detach().requires_grad_() for z in learn.yb]
+    preds,labels = (to_detach(learn.pred, cpu=False),
+        [z.detach().requires_grad_() for z in learn.yb])
     return learn.loss_func(preds, *labels).requires_grad
 
 # %% ../nbs/06_collapse.ipynb #c080
 def image_spread(
     dls:DataLoaders, # Training batches of images in [0,1]
 )->float: # 0: all alike; some tenths for photographs; nan for batches of another kind
-    "How much the images of a training batch differ: the standard deviation between them, averaged over the pixels of 16x16 thumbnails"
+    """How much the images of a training batch differ: the standard deviation between them,
+    averaged over the pixels of 16x16 thumbnails"""
     x = first(dls.train.one_batch())
-    return F.adaptive_avg_pool2d(x.as_subclass(Tensor).float(), 16).std(0).mean().item() if isinstance(x, Tensor) and x.ndim==4 else math.nan
+    return (F.adaptive_avg_pool2d(x.as_subclass(Tensor).float(), 16).std(0).mean().item()
+        if isinstance(x, Tensor) and x.ndim==4 else math.nan)
+
+# %% ../nbs/06_collapse.ipynb #n81a
+def _wrongly_built(learn):
+    "What is wrong with targets or predictor, if anything is"
+    predictor = getattr(unwrap(learn.model), 'predictor', None)
+    taus = getattr(getattr(learn, 'ema_target', None), 'taus', [])
+    if gradient_reaches_targets(learn): return ("gradients flow into the targets; "
+        "make the targets under `torch.no_grad()`, or detach them in the loss")
+    if predictor is None or not any(True for _ in predictor.parameters()):
+        return "there is no predictor; put an `MLPHead` between projection and loss"
+    if taus and taus[-1]<.5: return (f"tau is {taus[-1]:.2g}, so the target is "
+        f"{'nearly ' if taus[-1] else ''}the online network itself; raise `tau` "
+        "(0.97 for a short fit), or set `predictor_lr_mult=10`")
 
 # %% ../nbs/06_collapse.ipynb #n81
 def likely_cause(
     learn:Learner, # Learner inside a `fit`, after a batch
 )->str: # A sentence without its full stop
-    "The likeliest reason for a collapse, from how the learner is put together and what it is fed"
-    if not math.isfinite(learn.loss.item()): return "the learning rate is too high, or an input is not a finite number; lower `lr` or lengthen the warm-up"
-    predictor,taus = getattr(unwrap(learn.model), 'predictor', None),getattr(getattr(learn, 'ema_target', None), 'taus', [])
+    "The likeliest reason for a collapse: how the learner is built, and what it is fed"
+    if not math.isfinite(learn.loss.item()): return ("the learning rate is too high, "
+        "or an input is not a finite number; lower `lr` or lengthen the warm-up")
     spread = image_spread(learn.dls)
-    if spread<1e-3: return "the images that come out of the loader are all alike, all black perhaps; look at `dls.show_batch()`: are the files read as they should be?"
-    if gradient_reaches_targets(learn): return "gradients flow into the targets; make the targets under `torch.no_grad()`, or detach them in the loss"
-    if predictor is None or not any(True for _ in predictor.parameters()): return "there is no predictor; put an `MLPHead` between projection and loss"
-    if taus and taus[-1]<.5:
-        return f"tau is {taus[-1]:.2g}, so the target is {'nearly ' if taus[-1] else ''}the online network itself; raise `tau` (0.97 for a short fit), or set `predictor_lr_mult=10`"
-    if spread<.05: return (f"the images are nearly alike (they differ by {spread:.3f}, on a scale of 1), so there is little to tell apart; "
-        "add images that differ more, crop smaller parts of them, or lower the guard's `min_std` if the features turn out to be of use")
-    return "the learning rate is too high for this batch size, or the target follows too fast; halve `lr` or raise `tau`"
+    if spread<1e-3: return ("the images that come out of the loader are all alike, "
+        "all black perhaps; look at `dls.show_batch()`: are the files read as they "
+        "should be?")
+    if wrong := _wrongly_built(learn): return wrong
+    if spread<.05: return (f"the images are nearly alike (they differ by {spread:.3f}, "
+        "on a scale of 1), so there is little to tell apart; add images that differ more, "
+        "crop smaller parts of them, or lower the guard's `min_std` "
+        "if the features turn out to be of use")
+    return ("the learning rate is too high for this batch size, "
+        "or the target follows too fast; halve `lr` or raise `tau`")
 
 # %% ../nbs/06_collapse.ipynb #c082
 class CollapseGuard(SpreadWatch):
-    "Stop a fit whose embeddings have collapsed, and say what was seen and why it may have happened"
+    "Stop a fit whose embeddings have collapsed; say what was seen and the likely cause"
     order = 65 # after the progress bar, so that it is closed before an error is raised
     seen,stds,low,message = None,(),0,None
     def before_fit(self):
@@ -180,7 +226,8 @@ class CollapseGuard(SpreadWatch):
         if not self.training or self.train_iter<self.grace or self.train_iter%self.every: return
         self.seen = self.look()
         if self.seen is None: return
-        self.message = f"Collapse at step {self.train_iter}: {self.seen}. Likely cause: {likely_cause(self.learn)}."
+        self.message = (f"Collapse at step {self.train_iter}: {self.seen}. "
+            f"Likely cause: {likely_cause(self.learn)}.")
         if not rank_distrib(): print(self.message)
         raise CancelFitException()
     def after_fit(self):

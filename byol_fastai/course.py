@@ -15,7 +15,7 @@ from base64 import b64encode
 from html import escape
 from io import BytesIO
 from importlib.resources import files
-from inspect import getsource, isfunction
+from inspect import getsource, getsourcefile, isfunction
 from statistics import mean, stdev
 warnings.filterwarnings('ignore', message='`torch.jit.script` is deprecated') # of a library that fastai imports: nothing that a reader could do about
 from fastai.vision.all import *
@@ -119,7 +119,8 @@ if (_shell := getattr(sys.modules.get('IPython'), 'get_ipython', noop)()):
 def _added(cls):
     "The functions that became methods of `cls` after it was written"
     written = re.findall(r'def (\w+)', getsource(cls))
-    return [o for k,o in vars(cls).items() if isfunction(o) and k not in written]
+    own = [o for k,o in vars(cls).items() if isfunction(o) and k not in written]
+    return [o for o in own if o.__code__.co_filename==getsourcefile(cls)] # not what `dataclass` makes
 
 def _as_member(f, name):
     "The source of a patched function as it would stand in the class `name`"

@@ -15,11 +15,19 @@ from .errors import UserTypeError, UserValueError
 from .model import BYOL, unwrap
 
 # %% ../nbs/05_ema.ipynb #c026
+def _check_step(k, *taus):
+    "A sentence for a step before the first, and for a decay that is none"
+    if not k>=0: raise UserValueError(f"k={k}: the steps of a fit are counted from 0.")
+    for o in taus:
+        if not 0<=o<=1: raise UserValueError(f"tau={o} must lie in [0, 1]: "
+            "0 copies the online network at every step, 1 never moves the target.")
+
 def tau_constant(
     k:int, # Optimizer step; not looked at
     tau:float, # The decay to keep, in [0, 1]
 )->float: # `tau`
     "The same `tau` at every step"
+    _check_step(k, tau)
     return tau
 
 # %% ../nbs/05_ema.ipynb #c029
@@ -30,16 +38,18 @@ def tau_linear(
     end:float, # Decay from step `n` on
 )->float: # Decay at step `k`
     "From `start` to `end` in `n` equal steps, then `end`"
-    return start + (end-start)*min(k/n, 1.) if n>0 else end
+    _check_step(k, start, end)
+    return start + (end-start)*k/n if k<n else end
 
 # %% ../nbs/05_ema.ipynb #c033
 def tau_cosine(
     k:int, # Optimizer step, from 0
     K:int, # Optimizer steps in the whole fit
     base:float, # Decay at step 0
-)->float: # Decay at step `k`; it would be 1 at step `K`
+)->float: # Decay at step `k`; it would be 1 at step `K`, and stays there
     "Half a cosine from `base` to 1 (BYOL, arXiv 2006.07733, section 3.3)"
-    return 1 - (1-base)*(math.cos(math.pi*k/K)+1)/2
+    _check_step(k, base)
+    return 1 - (1-base)*(math.cos(math.pi*k/K)+1)/2 if k<K else 1.
 
 # %% ../nbs/05_ema.ipynb #c039
 def base_tau(
@@ -105,8 +115,7 @@ SCHEDULES = dict(cosine=tau_cosine, linear=lambda k,K,tau: tau_linear(k, K, tau,
     constant=lambda k,K,tau: tau_constant(k, tau))
 
 def _check_tau(tau, schedule):
-    if not 0<=tau<=1: raise UserValueError(f"tau={tau} must lie in [0, 1]: "
-        "0 copies the online network at every step, 1 never moves the target.")
+    _check_step(0, tau)
     if not callable(schedule) and schedule not in SCHEDULES:
         raise UserValueError(f"schedule={schedule!r} is not known: "
             f"give one of {', '.join(SCHEDULES)}, "

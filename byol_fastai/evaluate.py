@@ -36,12 +36,46 @@ def embed(
             x = x.as_subclass(Tensor)
             feats.append(encoder(x if p is None else x.to(p.device)).float().cpu())
             if y: labels.append(y[0].as_subclass(Tensor).cpu())
-    return torch.cat(feats),(torch.cat(labels) if labels else None)
+    if not feats: raise UserValueError("embed: there is not one batch in this loader.")
+    x,y = torch.cat(feats),torch.cat(labels) if labels else None
+    if y is not None and len(y)!=len(x): raise UserValueError(
+        f"embed: {len(x)} features but {len(y)} labels: give a label for each image, or none.")
+    return x,y
+
+# %% ../nbs/08_evaluate.ipynb #c036u
+def _unit(x, d=None):
+    "Rows scaled to length one, or a sentence where they are no rows of `d` finite numbers"
+    ok = isinstance(x, Tensor) and x.ndim==2 and x.shape[1]==(d or x.shape[1])>0
+    if not ok or x.is_complex() or not x.isfinite().all():
+        got = f'{x.dtype} {list(x.shape)}' if isinstance(x, Tensor) else type(x).__name__
+        raise UserValueError("knn_predict compares features [N,d] and [Q,d], "
+            f"finite numbers, but got {got}{', and not all are' if ok else ''}.")
+    x = x.as_subclass(Tensor) if x.dtype==torch.float64 else x.as_subclass(Tensor).float()
+    most = x.abs().amax(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    return F.normalize((x/most).float(), dim=1)
+
+
+# %% ../nbs/08_evaluate.ipynb #c036l
+def _classes(labels, n, n_classes):
+    "Labels int64 [n], and the number of classes; or a sentence"
+    if (not isinstance(labels, Tensor) or labels.shape!=(n,) or labels.is_floating_point()
+            or labels.is_complex()):
+        raise UserValueError(f"A bank of {n} rows needs {n} labels, whole numbers, "
+            f"but got {getattr(labels, 'dtype', type(labels).__name__)} "
+            f"{list(getattr(labels, 'shape', ()))}.")
+    labels,below = labels.as_subclass(Tensor).long(),ifnone(n_classes, 2**24)
+    if labels.min()<0 or labels.max()>=below:
+        raise UserValueError(f"Labels count the classes, from 0 to less than {below}, "
+            f"but these go from {labels.min()} to {labels.max()}.")
+    return labels,ifnone(n_classes, int(labels.max())+1)
+
 
 # %% ../nbs/08_evaluate.ipynb #c036a
 def _voters(k, temperature, n):
     "The number of neighbours that vote, at most all `n`"
-    if k<1: raise UserValueError(f"k={k}: at least one neighbour must vote.")
+    if n<1: raise UserValueError("knn_predict: the bank has no neighbour to ask.")
+    if not k>=1 or min(k, n)!=int(min(k, n)):
+        raise UserValueError(f"k={k}: at least one neighbour must vote, and a whole number.")
     if not temperature>0:
         raise UserValueError(f"temperature={temperature} must be positive; "
             "`math.inf` gives each neighbour the same vote.")
@@ -65,12 +99,12 @@ def knn_predict(
     n_classes:int|None=None, # Number of classes; by default the largest label plus one
 )->Tensor: # Predicted labels int64 [Q]
     "Labels by a weighted vote of the `k` nearest by cosine (Wu et al., arXiv 1805.01978)"
-    itself = queries is feats
-    k,n_classes = _voters(k, temperature, len(feats)-itself),n_classes or int(labels.max())+1
-    bank,res = F.normalize(feats.float(), dim=1),[]
-    rows = max(1, 2**24//len(feats)) # 64 MB of similarities at a time
-    for i,q in enumerate(queries.float().split(rows)):
-        sim = F.normalize(q, dim=1) @ bank.T
+    itself,bank,asked,res = queries is feats,_unit(feats),_unit(queries, feats.shape[1]),[]
+    k = _voters(k, temperature, len(bank)-itself)
+    labels,n_classes = _classes(labels, len(bank), n_classes)
+    rows = max(1, 2**24//max(len(bank), n_classes)) # 64 MB of similarities at a time
+    for i,q in enumerate(asked.split(rows)):
+        sim = q @ bank.T
         if itself: sim[torch.arange(len(q)), torch.arange(len(q))+i*rows] = -math.inf
         res.append(_vote(sim, labels, k, temperature, n_classes))
     return torch.cat(res)
@@ -81,6 +115,10 @@ def accuracy_of(
     labels:Tensor, # True labels [N]
 )->float: # In [0, 1]
     "Share of labels that are right"
+    if not isinstance(pred, Tensor) or not isinstance(labels, Tensor) or not len(labels):
+        raise UserTypeError("accuracy_of compares two tensors of labels, of one image at least.")
+    if pred.shape!=labels.shape: raise UserValueError(f"There must be one prediction for "
+        f"every label, but their shapes are {list(pred.shape)} and {list(labels.shape)}.")
     return (pred==labels).float().mean().item()
 
 # %% ../nbs/08_evaluate.ipynb #c048b
@@ -89,7 +127,22 @@ def suitable_k(
     k:int=200, # At most
 )->int: # At least 1
     "Neighbours to ask: `k`, or the average size of a class where that is less"
+    if not len(labels): raise UserValueError("suitable_k: there are no labels.")
     return max(1, min(k, len(labels)//len(labels.unique())))
+
+# %% ../nbs/08_evaluate.ipynb #c056a
+def _arrays(feats, labels):
+    "Features and labels for scikit-learn, or a sentence about what is wrong with them"
+    x,y = torch.as_tensor(feats).detach().cpu(),np.asarray(labels)
+    if not x.is_complex() and x.dtype!=torch.float64: x = x.float()
+    if x.ndim!=2 or not x.numel() or x.is_complex() or y.shape!=(len(x),):
+        raise UserValueError("linear_probe wants features [N,d] and as many labels [N], "
+            f"but got {list(x.shape)} and {list(y.shape)}.")
+    if not x.abs().max()<1e150: # nan is not, either
+        raise UserValueError("linear_probe: the features are "
+            "no finite numbers: look at the loss of the training for the cause.")
+    return x.numpy(),y
+
 
 # %% ../nbs/08_evaluate.ipynb #c056
 def linear_probe(
@@ -103,13 +156,13 @@ def linear_probe(
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
-    (x,y),(xt,yt) = ((np.asarray(f), np.asarray(l)) for f,l in (train, test))
+    (x,y),(xt,yt) = (_arrays(*o) for o in (train, test))
     if len(np.unique(y))<2: raise UserValueError("linear_probe: all training labels are "
         "the same, so there is nothing to tell apart: give images of two classes at least.")
-    if not np.isfinite(x).all(): raise UserValueError("linear_probe: the features are "
-        "no finite numbers: look at the loss of the training for the cause.")
-    return float(make_pipeline(StandardScaler(),
-        LogisticRegression(C=C, max_iter=max_iter, tol=tol)).fit(x, y).score(xt, yt))
+    probe = LogisticRegression(C=C, max_iter=max_iter, tol=tol)
+    try: return float(make_pipeline(StandardScaler(), probe).fit(x, y).score(xt, yt))
+    except ValueError as e:
+        raise UserValueError(f"linear_probe: {str(e).splitlines()[0]}") from e
 
 # %% ../nbs/08_evaluate.ipynb #c060
 class LinearEval(nn.Module):
@@ -189,25 +242,42 @@ def _fitted(dls, start, bs, n_epoch, lr, seed):
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(n_epoch, lr)
     return learn
 
+# %% ../nbs/08_evaluate.ipynb #c070c
+def _kinds(encoder, untrained, dls, supervised, epochs):
+    "The encoders to compare, by name"
+    res = {name: Rival(f, dls.train) for name,f in RIVALS.items()}
+    res |= {'random encoder': untrained, 'BYOL': encoder}
+    if supervised: res['supervised'] = _fitted(dls, untrained, 64, epochs, 4e-3, 0).model[0]
+    return res
+
+def _probed(kinds, dls, k):
+    "Both probes of each kind, and why some could not be measured"
+    failed = {}
+    sets = [embed_all(kinds, o, failed) for o in dls.loaders]
+    rows = {name: _measured(name, *[(f[name],y) for f,y in sets], k, failed)
+        for name in kinds if name not in failed}
+    for name,why in failed.items(): warn(f"{name}: {why}")
+    return {name: rows.get(name, {}) for name in kinds},failed
+
 # %% ../nbs/08_evaluate.ipynb #c070b
 def compare_features(
     encoder:nn.Module, # Pretrained
     untrained:nn.Module, # The same architecture with random weights
     dls:DataLoaders, # As from `labelled_dls`
-    k:int|None=None, # Neighbours; default 200, or to suit the classes. Rivals: best of 20 and 200
+    # Neighbours for networks; by default 200, or to suit the classes. Rivals: 20 or 200
+    k:int|None=None,
     max_rows:int=10_000, # Look at no more images of each loader
-    supervised:bool=False, # Train `untrained` with labels as the ceiling, not stored but for shapes
+    # Train `untrained` with the labels, too, as the ceiling; else it is there for shapes
+    supervised:bool=False,
     epochs:int=20, # Of that training
-)->pd.DataFrame: # A row a kind: kNN, linear. In `.attrs` what `failed`, what was `stored` before
-    "Two probes: is the encoder better than the largest class, than shallow features, than luck?"
-    failed,small = {},loaders_like(dls, *[bounded(o, max_rows) for o in dls.loaders[:2]])
-    kinds = {name: Rival(f, small.train) for name,f in RIVALS.items()} | {'random encoder': untrained, 'BYOL': encoder}
-    if supervised: kinds['supervised'] = _fitted(small, untrained, 64, epochs, 4e-3, 0).model[0]
-    sets,(top,bottom) = [embed_all(kinds, o, failed) for o in small.loaders],_known(small, untrained, supervised)
-    rows = {name: _measured(name, *[(f[name],y) for f,y in sets], k, failed) for name in kinds if name not in failed}
-    res = pd.DataFrame({**top, **{name: rows.get(name, {}) for name in kinds}, **bottom}, index=['kNN', 'linear']).T
-    for name,why in failed.items(): warn(f"{name}: {why}")
-    res.attrs.update(failed=failed, stored=dict.fromkeys(bottom, 'measured beforehand by benchmarks/supervised.py, mean over seeds'))
+)->pd.DataFrame: # A row a kind; `nan` if a probe failed. `failed`, `stored` in `.attrs`
+    "Two probes, many features: is the encoder better than shallow features, and than luck?"
+    small = loaders_like(dls, *[bounded(o, max_rows) for o in dls.loaders[:2]])
+    rows,failed = _probed(_kinds(encoder, untrained, small, supervised, epochs), small, k)
+    top,bottom = _known(small, untrained, supervised)
+    res = pd.DataFrame({**top, **rows, **bottom}, index=['kNN', 'linear']).T
+    res.attrs.update(failed=failed, stored=dict.fromkeys(bottom,
+        'measured beforehand by benchmarks/supervised.py, mean over seeds'))
     return res
 
 # %% ../nbs/08_evaluate.ipynb #c081
@@ -255,7 +325,7 @@ class KNNProbe(EpochColumn):
     def __init__(self,
         train_dl, # Labelled bank, un-augmented and normalised, as from `labelled_dls`
         test_dl, # Labelled queries
-        k:int|None=200, # Neighbours that vote; `None`: to suit the classes, see `suitable_k`
+        k:int|None=200, # Neighbours that vote; `None` to suit the classes: `suitable_k`
         temperature:float=.1, # See `knn_predict`
         every:int=1, # Epochs between two looks; the last has one too. `nan` in between
         max_rows:int=10_000, # Look at no more images of each loader

@@ -30,7 +30,8 @@ def warmup_cosine(
     pct:float, # Share of the fit that is warm-up
     flat:float=0., # Share of the fit, warm-up included, after which the rates fall
 )->Callable: # Share of the fit done, in [0, 1] -> learning rate of each group
-    "A line from 0 up to `lrs`, a while at the top where `flat` asks for it, then half a cosine down to 0 (BYOL, section 3.3)"
+    """A line from 0 up to `lrs`, a while at the top where `flat` asks for it,
+    then half a cosine down to 0 (BYOL, section 3.3)"""
     lrs = np.array(lrs)
     stay = max(flat-pct, 0)/(1-pct) if pct<1 else 0. # of what is left after the warm-up
     fall = combine_scheds([stay, 1-stay], [SchedNo(lrs, lrs), SchedCos(lrs, 0*lrs)])
@@ -38,19 +39,23 @@ def warmup_cosine(
     return lambda pos: sched(pos).tolist()
 
 # %% ../nbs/07_learner.ipynb #c060
-def _batch_size(dls): return getattr(dls.train, 'bs', None) or dls.train.batch_size # fastai's name, PyTorch's name
+def _batch_size(dls): # fastai's name, PyTorch's name
+    return getattr(dls.train, 'bs', None) or dls.train.batch_size
 
 def _follow_length(learn, n_epoch, lr):
-    "Learning rate and weight decay; what was left open, tau too, follows the length of the fit"
+    "Learning rate, weight decay; what was left open, tau too, follows the fit's length"
     left_open,bs = getattr(learn, 'left_open', ()),_batch_size(learn.dls)
     if 'tau' in left_open: learn.ema_target.tau = base_tau(n_epoch)
-    if lr is None: lr = default_lr('lars', bs, n_epoch) if 'lars_lr' in left_open and learn.lr==default_lr('lars', bs) else learn.lr
+    if lr is None: lr = (default_lr('lars', bs, n_epoch)
+        if 'lars_lr' in left_open and learn.lr==default_lr('lars', bs) else learn.lr)
     return lr,(lars_preset(n_epoch)[1] if 'lars_wd' in left_open else None)
 
 def _check_fit(n_epoch, warmup, flat, lr):
     if n_epoch<1: raise UserValueError(f"n_epoch={n_epoch}: train for at least one epoch.")
-    if not 0<=warmup<=n_epoch: raise UserValueError(f"warmup={warmup} must lie between 0 and the {n_epoch} epochs of the fit.")
-    if not 0<=flat<1: raise UserValueError(f"flat={flat} must lie in [0, 1): it is the share of the fit after which the rate falls.")
+    if not 0<=warmup<=n_epoch: raise UserValueError(f"warmup={warmup} must lie "
+        f"between 0 and the {n_epoch} epochs of the fit.")
+    if not 0<=flat<1: raise UserValueError(f"flat={flat} must lie in [0, 1): "
+        "it is the share of the fit after which the rate falls.")
     if not lr>0: raise UserValueError(f"lr={lr} must be positive.")
 
 # %% ../nbs/07_learner.ipynb #c060b
@@ -58,52 +63,66 @@ def _check_fit(n_epoch, warmup, flat, lr):
 def fit_byol(self:Learner,
     n_epoch:int, # Epochs of the whole schedule
     lr:float|None=None, # Highest learning rate; by default that of the learner
-    warmup:float|None=None, # Epochs of linear warm-up; by default a tenth of the schedule, at most 10
+    warmup:float|None=None, # Epochs of linear warm-up; by default a tenth, at most 10
     cbs:list|Callback|None=None, # Callbacks for this fit only
     start_epoch:int=0, # Continue an interrupted fit from this epoch
     flat:float=0., # Share of the fit, warm-up included, after which the rate falls
 ):
-    "Fit with a linear warm-up, perhaps a while at the highest rate (`flat`), and then half a cosine down to 0, without restarts; a `ValueError` says what cannot be"
+    """Fit with a linear warm-up, perhaps a while at the highest rate (`flat`), and then
+    half a cosine down to 0, without restarts; a `ValueError` says what cannot be"""
     warmup = min(10, n_epoch/10) if warmup is None else warmup
     lr,wd = _follow_length(self, n_epoch, lr)
     _check_fit(n_epoch, warmup, flat, lr)
     if self.opt is None: self.create_opt()
     n,mult = len(self.opt.hypers),getattr(self, 'predictor_lr_mult', 1.)
-    lrs = [lr]*(n-2) + [lr*mult]*2 if mult!=1 else [lr]*n # the predictor's are the last two groups
+    lrs = [lr]*(n-2) + [lr*mult]*2 if mult!=1 else [lr]*n # the predictor's come last
     sched = ParamScheduler({'lr': warmup_cosine(lrs, warmup/n_epoch, flat)})
     self.fit(n_epoch, lr=lrs, wd=wd, cbs=[sched, *L(cbs)], start_epoch=start_epoch)
 
 # %% ../nbs/07_learner.ipynb #c076
 def _first_images(dls):
     "A few images of `dls` [B,C,H,W]; all random streams are left as they were"
-    states,order = get_random_states(),getattr(getattr(dls.train, 'rng', None), 'getstate', noop)()
+    states,order = (get_random_states(),
+        getattr(getattr(dls.train, 'rng', None), 'getstate', noop)())
     x = first(dls.train)
     set_random_states(**states)
     if order: dls.train.rng.setstate(order)
     x = x[0] if isinstance(x, (tuple, list)) else x
-    if not (isinstance(x, Tensor) and x.ndim==4): raise UserTypeError(f"byol_learner wants batches (x, y) with images x [B,C,H,W], but the first batch of `dls` holds {type(x).__name__}"
-        + (f" of shape {list(x.shape)}" if isinstance(x, Tensor) else "") + ": give an ImageDataLoaders, or the loaders of byol_dls.")
+    if not (isinstance(x, Tensor) and x.ndim==4):
+        raise UserTypeError("byol_learner wants batches (x, y) with images x [B,C,H,W], "
+            f"but the first batch of `dls` holds {type(x).__name__}"
+            + (f" of shape {list(x.shape)}" if isinstance(x, Tensor) else "")
+            + ": give an ImageDataLoaders, or the loaders of byol_dls.")
     return x[:8]
 
+# %% ../nbs/07_learner.ipynb #c076d
 def _refuse_normalised(dls, x=None):
     "The views normalise, so what comes in must not be normalised"
-    if any(isinstance(o, Normalize) for dl in dls.loaders for o in getattr(getattr(dl, 'after_batch', None), 'fs', [])): raise UserValueError(
-        "The batches of `dls` are normalised already, and the views would refuse them: take Normalize out of batch_tfms (or say normalize=False), the views normalise.")
+    if any(isinstance(o, Normalize) for dl in dls.loaders
+            for o in getattr(getattr(dl, 'after_batch', None), 'fs', [])):
+        raise UserValueError("The batches of `dls` are normalised already, "
+            "and the views would refuse them: take Normalize out of batch_tfms "
+            "(or say normalize=False), the views normalise.")
     if x is not None: check_unit(x)
 
-# %% ../nbs/07_learner.ipynb #c076b
+# %% ../nbs/07_learner.ipynb #c076p
 def _pair(policies):
     "Two of them; one alone counts for both views"
     res = tuple(policies) if isinstance(policies, (tuple, list)) else (policies, policies)
-    if len(res)!=2: raise UserValueError(f"policies: got {len(res)}, but a pair is wanted, one for each view, as from byol_policies.")
+    if len(res)!=2: raise UserValueError(f"policies: got {len(res)}, but a pair is wanted, "
+        "one for each view, as from byol_policies.")
     return res
 
 def _side(x): return x.shape[-1] if x.shape[-1]==x.shape[-2] else tuple(x.shape[-2:])
 
+# %% ../nbs/07_learner.ipynb #c076b
 def _look_at(dls, policies):
-    "Size and channels of what the encoder will see; a sentence where the views could not take the images of `dls`"
-    known,own = vars(dls).get('size'),policies and not all(isinstance(o, (ViewPolicy, BatchView)) for o in policies)
-    size = getattr(policies[0], 'policy', policies[0]).size if policies and not own else known
+    """Size and channels of what the encoder will see;
+    a sentence where the views could not take the images of `dls`"""
+    known,own = (vars(dls).get('size'),
+        policies and not all(isinstance(o, (ViewPolicy, BatchView)) for o in policies))
+    size = (getattr(policies[0], 'policy', policies[0]).size
+        if policies and not own else known)
     if not own: _refuse_normalised(dls)
     if known and not own: return size,3
     x = _first_images(dls)
@@ -113,76 +132,92 @@ def _look_at(dls, policies):
 
 # %% ../nbs/07_learner.ipynb #c076c
 def _statistics(dls, encoder):
-    "Mean and std of the views: those of `dls`, else those of pretrained weights, else ImageNet's"
-    theirs = (tuple(encoder.mean), tuple(encoder.std)) if isinstance(getattr(encoder, 'mean', None), (tuple, list)) else None
+    """Mean and std of the views: those of `dls`, else those of pretrained weights,
+    else ImageNet's"""
+    theirs = ((tuple(encoder.mean), tuple(encoder.std))
+        if isinstance(getattr(encoder, 'mean', None), (tuple, list)) else None)
     if vars(dls).get('mean') is None: return theirs or (MEAN, STD)
     ours = tuple(dls.mean),tuple(dls.std)
-    if theirs and ours!=theirs: warn(f"The pretrained weights want images normalised with mean {theirs[0]} and std {theirs[1]}, but the loaders have {ours[0]} and {ours[1]}: "
-        "give mean and std to load_source.")
+    if theirs and ours!=theirs: warn("The pretrained weights want images normalised with "
+        f"mean {theirs[0]} and std {theirs[1]}, but the loaders have {ours[0]} "
+        f"and {ours[1]}: give mean and std to load_source.")
     return ours
 
 def _encoder_and_views(dls, arch, policies, small):
     "The encoder, and the two views as functions of a batch"
     size,channels = _look_at(dls, policies)
-    encoder = check_encoder(create_encoder(arch, small=small, size=size, in_chans=channels), size, channels)
-    return encoder,map(as_view, policies or source_policies(vars(dls).get('source', ''), size, *_statistics(dls, encoder)))
+    encoder = check_encoder(
+        create_encoder(arch, small=small, size=size, in_chans=channels), size, channels)
+    return encoder,map(as_view, policies or source_policies(vars(dls).get('source', ''),
+        size, *_statistics(dls, encoder)))
 
 # %% ../nbs/07_learner.ipynb #c078
 def byol_settings(
     opt:str|None=None, # `'adamw'`, `'sgd'` or `'lars'`; by default see `default_optimizer`
     wd:float|None=None, # Weight decay, never applied to biases and BatchNorm
     lr:float|None=None, # Learning rate; by default see `default_lr`
-    opt_func:Callable|None=None, # An optimizer of your own, as a `Learner` takes it; instead of `opt`
+    opt_func:Callable|None=None, # Your own optimizer, as for `Learner`, in place of `opt`
     splitter:Callable|None=None, # Parameter groups of your own; by default `byol_splitter`
-    tau:float|None=None, # Decay of the target at the first step; by default chosen by `fit_byol` from the number of epochs
+    tau:float|None=None, # Decay of the target at first; by default to suit the epochs
     schedule:str|Callable='cosine', # Of tau, see `EMATarget`
-    extra_views:int=0, # More views of every image for the target network alone, see `AveragedTargets`
+    extra_views:int=0, # More views of each image for the target alone: `AveragedTargets`
     guard:bool=True, # Stop a collapsed fit with a `CollapseGuard`
     amp:bool=True, # Mixed precision on a GPU; for a CPU see `CPUMixedPrecision`
-    fast:bool|list=True, # `True` for all that is safe and fast on the device, `False` for nothing of it, or a list of callbacks: see `fast_callbacks`
+    fast:bool|list=True, # All that is safe and fast, none, or a list: see `fast_callbacks`
 )->dict: # All of them by name
-    "How a BYOL learner is trained: what `byol_learner` can be told besides data and networks"
+    "How a BYOL learner is trained: what `byol_learner` takes besides data and networks"
     if opt and opt_func: raise UserValueError(f"opt={opt!r} and opt_func: give one of them.")
-    if opt and opt not in OPTIMIZERS: raise UserValueError(f"opt={opt!r} is not known: give one of {', '.join(OPTIMIZERS)}, or an optimizer of your own as opt_func.")
-    return dict(opt=opt, wd=wd, lr=lr, opt_func=opt_func, splitter=splitter, tau=tau, schedule=schedule, extra_views=extra_views, guard=guard, amp=amp, fast=fast)
+    if opt and opt not in OPTIMIZERS: raise UserValueError(f"opt={opt!r} is not known: "
+        f"give one of {', '.join(OPTIMIZERS)}, or an optimizer of your own as opt_func.")
+    return dict(opt=opt, wd=wd, lr=lr, opt_func=opt_func, splitter=splitter, tau=tau,
+        schedule=schedule, extra_views=extra_views, guard=guard, amp=amp, fast=fast)
 
 # %% ../nbs/07_learner.ipynb #c078b
 def _byol_callbacks(dls, views, s):
     "What turns a `Learner` into a BYOL learner, by the settings `s`"
     device = torch.device(getattr(dls, 'device', None) or default_device())
-    return [TwoViews(*views), EMATarget(.996 if s['tau'] is None else s['tau'], s['schedule']), *([AveragedTargets(s['extra_views'])] if s['extra_views'] else []),
+    return [TwoViews(*views),
+        EMATarget(.996 if s['tau'] is None else s['tau'], s['schedule']),
+        *([AveragedTargets(s['extra_views'])] if s['extra_views'] else []),
         *(mixed_precision(device) if s['amp'] else []),
-        *(fast_callbacks(device) if s['fast'] is True else L(s['fast'] or None)), *([CollapseGuard()] if s['guard'] else [])]
+        *(fast_callbacks(device) if s['fast'] is True else L(s['fast'] or None)),
+        *([CollapseGuard()] if s['guard'] else [])]
 
 # %% ../nbs/07_learner.ipynb #c078c
 def _settings(kwargs):
     "`byol_settings` out of `kwargs`, from which they are taken"
-    return byol_settings(**{k: kwargs.pop(k) for k in signature(byol_settings).parameters if k in kwargs})
+    return byol_settings(**{k: kwargs.pop(k)
+        for k in signature(byol_settings).parameters if k in kwargs})
 
 def _optimizer(bs, encoder, s):
-    "What `Learner` is told of the optimizer, by the settings `s`, and what is left to the length of the fit"
+    "What `Learner` is told of the optimizer, and what is left to the length of the fit"
     left_open,lr,splitter = {'tau'} if s['tau'] is None else set(),s['lr'],s['splitter']
-    if s['opt_func']: return dict(opt_func=s['opt_func'], splitter=splitter or byol_splitter, wd=s['wd'], lr=defaults.lr if lr is None else lr),left_open
+    if s['opt_func']: return dict(opt_func=s['opt_func'],
+        splitter=splitter or byol_splitter, wd=s['wd'],
+        lr=defaults.lr if lr is None else lr),left_open
     opt = s['opt'] or default_optimizer(bs, encoder)
     func = partial(byol_optimizer, name=opt, wd=s['wd'], fused=s['fast'] is not False)
-    learner = dict(opt_func=func, splitter=partial(halves, splitter=splitter) if splitter else byol_splitter, lr=default_lr(opt, bs, encoder=encoder) if lr is None else lr)
-    return learner,left_open | {f'lars_{k}' for k in ('lr', 'wd') if s[k] is None and opt=='lars'}
+    learner = dict(opt_func=func,
+        splitter=partial(halves, splitter=splitter) if splitter else byol_splitter,
+        lr=default_lr(opt, bs, encoder=encoder) if lr is None else lr)
+    return learner,left_open | {f'lars_{k}' for k in ('lr', 'wd')
+        if s[k] is None and opt=='lars'}
 
 # %% ../nbs/07_learner.ipynb #c080
 @delegates(byol_settings, keep=True)
-def byol_learner(dls:DataLoaders, # Clean batches, as from `byol_dls`; fastai's `ImageDataLoaders` will do, without `Normalize`
-    arch:str|Callable|nn.Module='resnet18', # Name or function for `create_encoder`, or a module [B,C,H,W] -> [B,n_features]
+def byol_learner(dls:DataLoaders, # Clean batches: `byol_dls`, or fastai's, not normalised
+    arch:str|Callable|nn.Module='resnet18', # Name or function for `create_encoder`, or module
     n_hidden:int=1024, # Width of the hidden layer of projector and predictor (paper: 4096)
     n_proj:int=256, # Length of a projection
-    policies:tuple|None=None, # Two `ViewPolicy`, two views of a batch or two transforms of an image; by default those of the source of `dls`
+    policies:tuple|None=None, # Two policies, views or transforms of an image; else by `dls`
     predictor_lr_mult:float=1., # Learning rate of the predictor over that of the rest
-    small:bool|None=None, # 3x3 stem, see `create_encoder`; by default for ResNets at up to 64 pixels
+    small:bool|None=None, # 3x3 stem, see `create_encoder`; default: ResNets up to 64 pixels
     metrics:list|None=None, # By default `FeatureStd` and `EffectiveRank`
     cbs:list|Callback|None=None, # More callbacks
     loss_func:Callable|None=None, # By default `BYOLLoss`
-    **kwargs # Settings of `byol_settings`; the rest is passed on to `Learner`: `path`, `model_dir`, `moms`, ...
+    **kwargs # Of `byol_settings`; the rest goes to `Learner`: `path`, `moms` and so on
 )->BYOLLearner:
-    "A `Learner` in which the views make the inputs, the target network makes the labels, and the rest is plain fastai"
+    "A `Learner`: the views make its inputs, the target its labels, fastai does the rest"
     s = _settings(kwargs)
     encoder,views = _encoder_and_views(dls, arch, None if policies is None else _pair(policies), small)
     learner,left_open = _optimizer(_batch_size(dls), encoder, s)

@@ -11,6 +11,21 @@ __all__ = ['byol_loss', 'BYOLLoss']
 from fastai.vision.all import *
 from .errors import UserValueError
 
+# %% ../nbs/04_loss.ipynb #c017c
+def _check_pair(p, z, reduction):
+    "A sentence where predictions and targets cannot be compared"
+    if not all(isinstance(o, Tensor) and o.numel() and not o.is_complex() for o in (p, z)):
+        got = [f'{o.dtype} {list(o.shape)}' if isinstance(o, Tensor) else type(o).__name__
+            for o in (p, z)]
+        raise UserValueError("The loss compares predictions with targets, two tensors "
+            f"[B, d] of real numbers, not empty, but got {' and '.join(got)}.")
+    if p.shape!=z.shape:
+        raise UserValueError(f"Predictions {list(p.shape)} and targets {list(z.shape)} "
+            "must have the same shape [B, d]: one target for every prediction.")
+    if reduction not in ('mean', 'none'):
+        raise UserValueError(f"reduction={reduction!r} should be 'mean', "
+            "or 'none' for the loss of each image.")
+
 # %% ../nbs/04_loss.ipynb #c017
 def byol_loss(
     p:Tensor, # Predictions of the online network [B,d]
@@ -18,13 +33,9 @@ def byol_loss(
     reduction:str='mean', # `'none'`: the loss of each image [B], unaveraged
 )->Tensor: # Scalar in [0, 4], float32, or float64 where it is given float64
     """Batch mean of 2 - 2 cos(p, z):
-    the squared distance of the vectors scaled to length one (BYOL, equation 2)"""
-    if p.shape!=z.shape:
-        raise UserValueError(f"Predictions {list(p.shape)} and targets {list(z.shape)} "
-            "must have the same shape [B, d]: one target for every prediction.")
-    if reduction not in ('mean', 'none'):
-        raise UserValueError(f"reduction={reduction!r} should be 'mean', "
-            "or 'none' for the loss of each image.")
+    the squared distance of the vectors scaled to length one (BYOL, equation 2).
+    What is shorter than 1e-12, or in 32 bits longer than 1e19, counts as at a right angle"""
+    _check_pair(p, z, reduction)
     # 16 bits are too coarse for cosines near 1
     p,z = (F.normalize(o if o.dtype==torch.float64 else o.float(), dim=-1)
         for o in (p, z.detach()))

@@ -17,29 +17,37 @@ from .errors import UserTypeError, UserValueError
 # %% ../nbs/01_data.ipynb #r009
 def tuned_knn(
     train:tuple, # Features [N,d] and labels [N]
-    test:tuple, # Features [Q,d] and labels [Q]; where its features are those of `train` itself, no row is its own neighbour
+    test:tuple, # Features [Q,d] and labels [Q]; of `train` itself no row is its neighbour
 )->float: # Accuracy in [0, 1]
-    "kNN at its best: features centred or standardised, 20 or 200 neighbours (fewer where classes are small). The choice is made on `test`, in favour of what is measured"
-    from byol_fastai.evaluate import accuracy_of, knn_predict, suitable_k # `evaluate` takes its rivals from here
+    """kNN at its best: features centred or standardised, 20 or 200 neighbours (fewer where
+    classes are small). The choice is made on `test`, in favour of what is measured"""
+    # `evaluate` takes its rivals from here
+    from byol_fastai.evaluate import accuracy_of, knn_predict, suitable_k
     (x,y),(queries,truth) = train,test
     mean,std,found = x.mean(0),x.std(0, correction=0),[]
     for scale in (torch.ones_like(std), std+1e-6):
         bank = (x-mean)/scale
         asked = bank if queries is x else (queries-mean)/scale
-        found += [accuracy_of(knn_predict(bank, y, asked, suitable_k(y, k)), truth) for k in (20, 200)]
+        found += [accuracy_of(knn_predict(bank, y, asked, suitable_k(y, k)), truth)
+            for k in (20, 200)]
     return max(found)
 
 # %% ../nbs/01_data.ipynb #r002
 def _images(x):
     "`x` as plain float32; a sentence where it is no batch of images in [0,1]"
     if not isinstance(x, Tensor) or x.ndim!=4 or not x.is_floating_point() or not x.numel():
-        raise UserTypeError("A rival takes a batch of images: floats in [0,1], [B,C,H,W]. Divide bytes by 255, and put a single image into a batch with `x[None]`.")
+        raise UserTypeError("A rival takes a batch of images: floats in [0,1], [B,C,H,W]. "
+            "Divide bytes by 255, and put a single image into a batch with `x[None]`.")
     x = x.as_subclass(Tensor).float()
     low,high = (o.item() for o in x.aminmax())
-    if low<-.01 or high>1.01: raise UserValueError(f"A rival takes images in [0,1], but these go from {low:.2g} to {high:.2g}: undo their normalisation with `byol_fastai.data.denormalise`.")
+    if low<-.01 or high>1.01:
+        raise UserValueError("A rival takes images in [0,1], but these go from "
+            f"{low:.2g} to {high:.2g}: "
+            "undo their normalisation with `byol_fastai.data.denormalise`.")
     return x
 
-def _small(x): return F.adaptive_avg_pool2d(x, [min(o, 32) for o in x.shape[-2:]]) # the mean of the pixels that fall together
+def _small(x): # the mean of the pixels that fall together
+    return F.adaptive_avg_pool2d(x, [min(o, 32) for o in x.shape[-2:]])
 
 # %% ../nbs/01_data.ipynb #r003
 def raw_pixels(
@@ -52,9 +60,11 @@ def raw_pixels(
 def luma(
     x:Tensor, # Images in [0,1], [B,C,H,W]
 )->Tensor: # [B,1,H,W]
-    "How bright each pixel looks: a weighted sum of red, green and blue (ITU-R BT.601), and the mean where there are not three channels"
+    """How bright each pixel looks: a weighted sum of red, green and blue (ITU-R BT.601),
+    and the mean where there are not three channels"""
     x = _images(x)
-    return (x*x.new_tensor([.299, .587, .114])[:,None,None]).sum(1, keepdim=True) if x.shape[1]==3 else x.mean(1, keepdim=True)
+    return ((x*x.new_tensor([.299, .587, .114])[:,None,None]).sum(1, keepdim=True)
+        if x.shape[1]==3 else x.mean(1, keepdim=True))
 
 def grey_pixels(
     x:Tensor, # Images in [0,1], [B,C,H,W]
@@ -66,7 +76,8 @@ def grey_pixels(
 def contrast_normalised(
     x:Tensor, # Images in [0,1], [B,C,H,W]
 )->Tensor: # [B,H*W], where H and W are at most 32
-    "Grey pixels, each image with mean 0 and standard deviation 1; an image of one grey becomes 0"
+    """Grey pixels, each image with mean 0 and standard deviation 1;
+    an image of one grey becomes 0"""
     g = grey_pixels(x)
     g = g-g.mean(1, keepdim=True)
     return g/g.std(1, correction=0, keepdim=True).clamp(min=1e-4)
@@ -74,14 +85,16 @@ def contrast_normalised(
 # %% ../nbs/01_data.ipynb #r006
 def colour_histogram(
     x:Tensor, # Images in [0,1], [B,C,H,W]
-)->Tensor: # [B,64]: with three channels 4x4x4 bins, with one 64; with others as many as fit in 64, and beyond six channels those of the luma
+)->Tensor: # [B,64]: of 3 channels 4x4x4 bins, of 4 or 5 fewer; above 6 those of the luma
     "Square root of the share of pixels of each colour: where they are does not count"
     x = _images(x)
     if x.shape[1]>6: x = luma(x)
     n = math.floor(64**(1/x.shape[1])+1e-9)
     level = (x*n).long().clamp(0, n-1).flatten(2)
-    place = sum(o*n**i for i,o in enumerate(level.flip(1).unbind(1))) # the first channel counts most
-    share = x.new_zeros(len(x), n**x.shape[1]).scatter_add_(1, place, torch.ones_like(place, dtype=x.dtype))/place.shape[1]
+    # the first channel counts most
+    place = sum(o*n**i for i,o in enumerate(level.flip(1).unbind(1)))
+    share = x.new_zeros(len(x), n**x.shape[1]).scatter_add_(1, place,
+        torch.ones_like(place, dtype=x.dtype))/place.shape[1]
     return share.sqrt()
 
 # %% ../nbs/01_data.ipynb #r008
@@ -91,21 +104,26 @@ def gradient_histogram(
     cells:int=1, # Histograms in each direction; 1 for one of the whole image
     signed:bool=True, # From dark to light all around the circle; otherwise half of it
 )->Tensor: # [B,cells*cells*bins]
-    "Square root of the share of each direction among the gradients of the grey image, weighted by their length: which way edges run, and not where they are"
+    """Square root of the share of each direction among the gradients of the grey image,
+    weighted by their length: which way edges run, and not where they are"""
     g = _small(luma(x))[:,0]
     (b,h,w),(dy,dx) = g.shape,torch.gradient(g, dim=(1, 2))
     turn = torch.atan2(dy, dx)/(2*math.pi if signed else math.pi)
     row,col = (torch.arange(o, device=g.device)*cells//o for o in (h, w))
     place = (row[:,None]*cells+col)*bins + (turn%1*bins).long()%bins
-    hist = g.new_zeros(b, cells*cells*bins).scatter_add_(1, place.flatten(1), torch.hypot(dx, dy).flatten(1)).view(b, -1, bins)
+    hist = g.new_zeros(b, cells*cells*bins).scatter_add_(1, place.flatten(1),
+        torch.hypot(dx, dy).flatten(1)).view(b, -1, bins)
     return (hist/hist.sum(2, keepdim=True).clamp(min=1e-6)).sqrt().flatten(1)
 
 # %% ../nbs/01_data.ipynb #r007
 def fourier_magnitudes(
     x:Tensor, # Images in [0,1], [B,C,H,W]
 )->Tensor: # [B,H*(W//2+1)], where H and W are at most 32
-    "How much there is of every wave in the grey image, and not where it is: log(1 + magnitude) of the Fourier transform"
+    """How much there is of every wave in the grey image, and not where it is:
+    log(1 + magnitude) of the Fourier transform"""
     return torch.fft.rfft2(_small(luma(x))).abs().log1p().flatten(1)
 
 # %% ../nbs/01_data.ipynb #r010
-RIVALS = {'raw pixels': raw_pixels, 'grey pixels': grey_pixels, 'Fourier magnitudes': fourier_magnitudes} # those of the results table, in its order
+# those of the results table, in its order
+RIVALS = {'raw pixels': raw_pixels, 'grey pixels': grey_pixels,
+    'Fourier magnitudes': fourier_magnitudes}

@@ -58,12 +58,15 @@ def _tidy(p):
         v = getattr(p, f.name)
         if hasattr(v, 'tolist'): v = v.tolist()
         if is_listy(v): v = tuple(v)
-        if f.name=='size' and isinstance(v, tuple) and len(v)==2 and v[0]==v[1]: v = v[0]
+        is_square = isinstance(v, tuple) and len(v) in (1, 2) and v[0]==v[-1]
+        if f.name=='size' and is_square: v = v[0]
         object.__setattr__(p, f.name, v)
     return p
 
 # %% ../nbs/02_views.ipynb #c029
-def _is_number(o): return isinstance(o, (int, float)) and not isinstance(o, bool)
+def _is_number(o):
+    "One that fits into 32 bits: neither infinite nor nan"
+    return isinstance(o, (int, float)) and not isinstance(o, bool) and abs(o)<3e38
 
 def _numbers(p, name, n=None):
     "A field as a tuple of numbers, `n` if given, or a sentence"
@@ -105,6 +108,8 @@ def _check_policy(p):
             or not all(isinstance(o, int) and _is_number(o) and o>0 for o in sides)):
         raise UserValueError(f"size={p.size!r} must be a positive number of pixels, "
             "or two: (height, width).")
+    if p.blur_p and min(sides)<2: raise UserValueError(f"size={p.size!r}: there is "
+        "nothing to blur in a row of one pixel, so set blur_p=0.")
     mean,std = _numbers(p, 'mean'),_numbers(p, 'std')
     if min(std)<=0: raise UserValueError(f"std={p.std}: the views are divided by it, "
         "so give positive numbers.")
@@ -119,7 +124,7 @@ def byol_policies(
 )->tuple: # `(T, T')`
     """The asymmetric pair of policies of BYOL, appendix B;
     without blur for views of at most 32 pixels"""
-    blur,blur2 = (0., 0.) if min(tuplify(size))<=32 else (1., .1)
+    blur,blur2 = (0., 0.) if min(ViewPolicy(size).hw)<=32 else (1., .1)
     return (ViewPolicy(size, **{'blur_p':blur, **kwargs}),
         ViewPolicy(size, **{'blur_p':blur2, 'solarize_p':.2, **kwargs}))
 
@@ -171,7 +176,7 @@ def _rgb_array(image):
     as a uint8 array [H,W,3]"""
     a = np.asarray(image.convert('RGB') if isinstance(image, Image.Image) else image)
     if a.ndim==2: a = np.stack([a]*3, -1)
-    if a.dtype!=np.uint8 or a.ndim!=3 or a.shape[-1]!=3:
+    if a.dtype!=np.uint8 or a.ndim!=3 or a.shape[-1]!=3 or not a.size:
         raise UserValueError("AlbumentationsView wants a PIL "
             f"image or a uint8 array [H,W,3] or [H,W], but got {a.dtype} {list(a.shape)}.")
     return a
