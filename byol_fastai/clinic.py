@@ -17,29 +17,37 @@ from .loss import byol_loss
 from .learner import byol_learner
 
 # %% ../nbs/11b_clinic.ipynb #k008
-HEALTHY = dict(n_hidden=256, n_proj=64, opt='sgd', lr=.05, wd=1e-4, tau=.95, predictor_lr_mult=20)
-SETTINGS = {'the target never moves': dict(tau=1., schedule='constant'), 'the learning rate is too high': dict(lr=1.)}
+HEALTHY = dict(n_hidden=256, n_proj=64, opt='sgd', lr=.05, wd=1e-4, tau=.95,
+    predictor_lr_mult=20)
+SETTINGS = {'the target never moves': dict(tau=1., schedule='constant'),
+    'the learning rate is too high': dict(lr=1.)}
 
 # %% ../nbs/11b_clinic.ipynb #k010
 def _too_easy(size):
     "A pair of policies that change next to nothing"
-    return (ViewPolicy(size, scale=(.8, 1.), jitter_p=0, gray_p=0, flip_p=0, blur_p=0, solarize_p=0),)*2
+    return (ViewPolicy(size, scale=(.8, 1.), jitter_p=0, gray_p=0, flip_p=0,
+        blur_p=0, solarize_p=0),)*2
 
 def _one_draw_for_all(size):
-    "Two views of a batch for which torchvision draws once: the same crop and the same colours for all its images"
+    """Two views of a batch for which torchvision draws once:
+    the same crop and the same colours for all its images"""
     p = ViewPolicy(size, **SHAPES_VIEWS)
     jitter = v2.ColorJitter(p.brightness, p.contrast, p.saturation, p.hue)
-    view = v2.Compose([v2.RandomResizedCrop(size, p.scale, p.ratio, antialias=True), v2.RandomApply([jitter], p.jitter_p),
-        v2.RandomGrayscale(p.gray_p), v2.Normalize(p.mean, p.std)])
+    view = v2.Compose([v2.RandomResizedCrop(size, p.scale, p.ratio, antialias=True),
+        v2.RandomApply([jitter], p.jitter_p), v2.RandomGrayscale(p.gray_p),
+        v2.Normalize(p.mean, p.std)])
     return (lambda x: view(x.as_subclass(Tensor)),)*2
 
-VIEWS = {'the views are too easy': _too_easy, 'one crop for the whole batch': _one_draw_for_all}
+VIEWS = {'the views are too easy': _too_easy,
+    'one crop for the whole batch': _one_draw_for_all}
 
 # %% ../nbs/11b_clinic.ipynb #k012
 class OwnTargets(Callback):
     "Labels that are the online network's own projections, with their gradient"
     order = 100
-    def before_fit(self): self.zs,self.hook = [],self.model.projector.register_forward_hook(lambda m, x, z: self.zs.append(z))
+    def before_fit(self):
+        self.zs,self.hook = [],self.model.projector.register_forward_hook(
+            lambda m, x, z: self.zs.append(z))
     def after_pred(self): self.learn.yb,self.zs = tuple(self.zs),[]
     def after_fit(self): self.hook.remove()
 
@@ -66,7 +74,9 @@ def no_stop_gradient(
     learn.loss_func = whole_gradient; learn.add_cb(OwnTargets())
 def _views_not_crossed(learn): learn.loss_func = _not_crossed
 
-CODE = {'there is no predictor': no_predictor, 'the gradient is not stopped': no_stop_gradient, 'the views are not crossed': _views_not_crossed}
+CODE = {'there is no predictor': no_predictor,
+    'the gradient is not stopped': no_stop_gradient,
+    'the views are not crossed': _views_not_crossed}
 FAULTS = ['healthy', *CODE, *SETTINGS, *VIEWS]
 
 # %% ../nbs/11b_clinic.ipynb #k013
@@ -76,7 +86,8 @@ def sick_learner(
     **kwargs # For `byol_learner`, in place of the settings of a healthy one
 )->Learner: # Without a guard, so that it trains to the bitter end
     "A learner with one fault"
-    if fault not in FAULTS: raise UserValueError(f"The clinic knows no fault {fault!r}: give one of {', '.join(map(repr, FAULTS))}.")
+    if fault not in FAULTS: raise UserValueError(f"The clinic knows no fault {fault!r}: "
+        f"give one of {', '.join(map(repr, FAULTS))}.")
     settings = HEALTHY | SETTINGS.get(fault, {}) | kwargs
     if fault in VIEWS: settings['policies'] = VIEWS[fault](dls.size)
     learn = byol_learner(dls, 'tiny', guard=False, **settings)

@@ -47,8 +47,8 @@ def feature_std(
 def _finite(m):
     "The matrix `m`, or a sentence where it cannot be taken apart"
     if m.isfinite().all(): return m
-    raise UserValueError("The embeddings are no finite numbers, or too large to be squared: "
-        "look at the loss of the training for the cause.")
+    raise UserValueError("The embeddings are no finite numbers, or too large "
+        "to be squared: look at the loss of the training for the cause.")
 
 def eigenspectrum(
     z:Tensor, # Embeddings [N, d], N at least 2
@@ -99,7 +99,7 @@ class EmbeddingMetric(Metric):
     def __init__(self,
         func:Callable, # [N, d] -> scalar
         max_rows:int=4096, # Look at no more images than this
-        embedding:Callable|None=None, # model -> [B, d] of the last batch; default: its projections
+        embedding:Callable|None=None, # model -> [B, d] of its batch; default: projections
     ): store_attr()
     def reset(self): self.rows,self.n = [],0
     def accumulate(self, learn):

@@ -38,8 +38,8 @@ def embed(
             if y: labels.append(y[0].as_subclass(Tensor).cpu())
     if not feats: raise UserValueError("embed: there is not one batch in this loader.")
     x,y = torch.cat(feats),torch.cat(labels) if labels else None
-    if y is not None and len(y)!=len(x): raise UserValueError(
-        f"embed: {len(x)} features but {len(y)} labels: give a label for each image, or none.")
+    if y is not None and len(y)!=len(x): raise UserValueError(f"embed: {len(x)} features "
+        f"but {len(y)} labels: give a label for each image, or none.")
     return x,y
 
 # %% ../nbs/08_evaluate.ipynb #c036u
@@ -74,12 +74,13 @@ def _classes(labels, n, n_classes):
 def _voters(k, temperature, n):
     "The number of neighbours that vote, at most all `n`"
     if n<1: raise UserValueError("knn_predict: the bank has no neighbour to ask.")
-    if not k>=1 or min(k, n)!=int(min(k, n)):
-        raise UserValueError(f"k={k}: at least one neighbour must vote, and a whole number.")
+    if not (k>=1 and (k==math.inf or k%1==0)):
+        raise UserValueError(f"k={k}: at least one neighbour must vote, "
+            "and a whole number.")
     if not temperature>0:
         raise UserValueError(f"temperature={temperature} must be positive; "
             "`math.inf` gives each neighbour the same vote.")
-    return min(k, n)
+    return int(min(k, n))
 
 def _vote(sim, labels, k, temperature, n_classes):
     "The classes with the most votes, from similarities [Q,N]"
@@ -116,7 +117,8 @@ def accuracy_of(
 )->float: # In [0, 1]
     "Share of labels that are right"
     if not isinstance(pred, Tensor) or not isinstance(labels, Tensor) or not len(labels):
-        raise UserTypeError("accuracy_of compares two tensors of labels, of one image at least.")
+        raise UserTypeError("accuracy_of compares two tensors of labels, "
+            "of one image at least.")
     if pred.shape!=labels.shape: raise UserValueError(f"There must be one prediction for "
         f"every label, but their shapes are {list(pred.shape)} and {list(labels.shape)}.")
     return (pred==labels).float().mean().item()

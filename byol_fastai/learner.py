@@ -206,7 +206,7 @@ def _optimizer(bs, encoder, s):
 # %% ../nbs/07_learner.ipynb #c080
 @delegates(byol_settings, keep=True)
 def byol_learner(dls:DataLoaders, # Clean batches: `byol_dls`, or fastai's, not normalised
-    arch:str|Callable|nn.Module='resnet18', # Name or function for `create_encoder`, or module
+    arch:str|Callable|nn.Module='resnet18', # For `create_encoder`: name, function or module
     n_hidden:int=1024, # Width of the hidden layer of projector and predictor (paper: 4096)
     n_proj:int=256, # Length of a projection
     policies:tuple|None=None, # Two policies, views or transforms of an image; else by `dls`

@@ -21,7 +21,8 @@ from .export import fastai_arch
 
 # %% ../nbs/14_transfer.ipynb #t020
 def _middles(params):
-    "Middle of the shape in every patch, [n,4,4,2]: rightwards and downwards, in shares of the picture"
+    """Middle of the shape in every patch, [n,4,4,2]: rightwards and downwards,
+    in shares of the picture"""
     period,left,top = (params[o][:,None,None] for o in ('period', 'left', 'top'))
     k = np.arange(_SIDE)+.5
     x,y = k+params['shift_x']-left,k[:,None]+params['shift_y']-top
@@ -30,7 +31,8 @@ def _middles(params):
 def _one_disc(middles, seed):
     "Classes of the patches [n,4,4], of which one in sight is a disc, and its middle [n,2]"
     n = len(middles)
-    r = np.stack([np.random.default_rng([seed, i, 1]).random((2, _SIDE**2)) for i in range(n)])
+    r = np.stack([np.random.default_rng([seed, i, 1]).random((2, _SIDE**2))
+        for i in range(n)])
     in_sight = ((middles>.1)&(middles<.9)).all(-1).reshape(n, -1)
     disc = np.arange(n),np.where(in_sight, r[:,1], -1).argmax(1)
     kinds = 1+(r[:,0]*(len(SHAPES)-1)).astype(np.int64)

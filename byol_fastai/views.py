@@ -65,14 +65,16 @@ def _tidy(p):
 
 # %% ../nbs/02_views.ipynb #c029
 def _is_number(o):
-    "One that fits into 32 bits: neither infinite nor nan"
-    return isinstance(o, (int, float)) and not isinstance(o, bool) and abs(o)<3e38
+    "One that 32 bits can hold: neither infinite nor nan, and not next to nothing"
+    ok = isinstance(o, (int, float)) and not isinstance(o, bool)
+    return ok and (o==0 or 1e-37<abs(o)<3e38)
 
 def _numbers(p, name, n=None):
     "A field as a tuple of numbers, `n` if given, or a sentence"
     v = getattr(p, name)
     res = v if isinstance(v, tuple) else (v,)
-    if not res or not all(map(_is_number, res)) or (n and len(res)!=n):
+    how_many = bool(res) if n is None else len(res)==n and (n>1 or res is not v)
+    if not how_many or not all(map(_is_number, res)):
         wanted = {None: 'a number, or one for each channel',
             1: 'a number', 2: 'two positive numbers, the smaller first'}[n]
         raise UserValueError(f"{name}={v!r} must be {wanted}.")
@@ -300,25 +302,40 @@ def _as_view(o):
             f"an array [h,w,C] or a PIL image, but the transform returned {_what(o)}.")
     return _floats(o.as_subclass(Tensor))
 
+# %% ../nbs/02_views.ipynb #c061b
+def _unpadded(x):
+    "The images of a batch on the CPU, padded ones without what was added"
+    sizes,images = batch_sizes(x),x.as_subclass(Tensor).cpu()
+    if sizes is None: return images
+    return [o[:,:h,:w] for o,(h,w) in zip(images, sizes.tolist())]
+
+def _stacked(views):
+    "A batch of views, which must have one shape"
+    if len(shapes := {tuple(o.shape) for o in views})>1:
+        raise UserValueError("The views of a batch must have one shape, "
+            f"but these have {sorted(shapes)}: "
+            "let the transform crop or resize to one size.")
+    return torch.stack(views)
+
 # %% ../nbs/02_views.ipynb #c062
 class PerImage:
-    "A view of a batch by any transform of one image. What it returns goes to the network: let it crop to one size, and normalise"
+    """A view of a batch by any transform of one image. What it returns goes to the network:
+    let it crop to one size, and normalise"""
     gives = dict(array=_array, pil=_pil, bytes=_bytes, floats=_floats)
     def __init__(self,
-        tfm:Callable, # One image -> tensor [C,h,w], array [h,w,C], PIL image, or albumentations' `{'image': ...}`
-        wants:str|None=None, # The image is given as `'array'` (uint8 [H,W,C]), `'pil'`, `'bytes'` or `'floats'` (tensors [C,H,W]); found out if `None`
+        tfm:Callable, # One image -> [C,h,w], array [h,w,C], PIL image or `{'image': ...}`
+        wants:str|None=None, # 'array', 'pil', 'bytes' or 'floats' ([C,H,W]); else found out
     ):
         self.tfm,self.wants = tfm,wants or _wanted(tfm)
-        if self.wants not in self.gives: raise UserValueError(f"wants={wants!r} must be one of {', '.join(map(repr, self.gives))}.")
+        if self.wants not in self.gives: raise UserValueError(f"wants={wants!r} "
+            f"must be one of {', '.join(map(repr, self.gives))}.")
     def __call__(self, x:Tensor)->Tensor:
-        "Images [B,C,H,W] as floats in [0,1] or bytes, padded ones with `x.sizes` -> views [B,C,h,w], on the device of `x`"
-        sizes,images = batch_sizes(x),x.as_subclass(Tensor).cpu()
-        if sizes is not None: images = [o[:,:h,:w] for o,(h,w) in zip(images, sizes.tolist())]
-        views = [_as_view(self.one(self.gives[self.wants](o))) for o in images]
-        if len(shapes := {tuple(o.shape) for o in views})>1:
-            raise UserValueError(f"The views of a batch must have one shape, but these have {sorted(shapes)}: let the transform crop or resize to one size.")
-        return torch.stack(views).to(x.device)
-    def one(self, image): return self.tfm(image=image) if _is_from(self.tfm, 'albumentations') else self.tfm(image)
+        "Images [B,C,H,W], floats in [0,1] or bytes -> views [B,C,h,w] on the device of `x`"
+        views = [_as_view(self.one(self.gives[self.wants](o))) for o in _unpadded(x)]
+        return _stacked(views).to(x.device)
+    def one(self, image):
+        by_name = _is_from(self.tfm, 'albumentations')
+        return self.tfm(image=image) if by_name else self.tfm(image)
     def check(self, x): check_unit(x)
 
 # %% ../nbs/02_views.ipynb #c065

@@ -4,18 +4,20 @@
 import errno, hashlib, json, math, multiprocessing, os, random, re, shutil, signal, socket, subprocess, sys, time, warnings, zipfile
 from pathlib import Path
 import pytest, torch
-from fastai.vision.all import Callback
+from fastai.vision.all import Callback, set_seed
 from hypothesis import given, settings, strategies as st
 from safetensors.torch import load_file
 from byol_fastai import runs, sealed
 from byol_fastai.cli import byol_pretrain, sentence
 from byol_fastai.config import Run, run_config
-from byol_fastai.data import read_image
+from byol_fastai.data import byol_dls, load_source, read_image
 from byol_fastai.errors import UserError
+from byol_fastai.learner import byol_learner
+from byol_fastai.model import TinyResNet
 from byol_fastai.runs import compare_runs, pretrain
 from byol_fastai.saving import load_encoder, read_checkpoint
 from byol_fastai.sealed import Damaged, is_sealed, previous_of, read_newest, read_sealed, write_sealed
-from conftest import Do, write_images
+from conftest import Do, same, write_images
 
 TINY = dict(n=72, bs=16, size=16, epochs=3, n_hidden=16, n_proj=8, every=0) # four batches an epoch, and a checkpoint after each
 posix = pytest.mark.skipif(os.name!='posix', reason='processes of POSIX')
@@ -390,6 +392,28 @@ def test_images_that_vanish_or_change_in_the_middle_of_an_epoch_cost_themselves(
     assert report['complete'] and not report['failed'] and any('could not be read; the next one takes its place' in str(o.message) for o in told)
 
 # --- once more
+
+def weights_after(folder, workers=0, threads=1):
+    "Of a short training on files that are read anew in every epoch"
+    torch.set_num_threads(threads)
+    try:
+        set_seed(3)
+        dls = byol_dls(load_source(folder, 16, memory_gb=0), bs=8, valid_pct=0, workers=workers, seed=3)
+        learn = byol_learner(dls, TinyResNet(width=8), n_hidden=16, n_proj=8, opt='sgd', metrics=[], guard=False)
+        with learn.no_bar(), learn.no_logging(): learn.fit_byol(2)
+    finally: torch.set_num_threads(1)
+    return {k: v.detach().clone() for k,v in learn.model.state_dict().items()}
+
+def test_one_seed_gives_the_same_weights_with_any_number_of_workers_and_in_another_process(tmp_path):
+    here = weights_after(write_images(tmp_path/'files', 32))
+    assert same(weights_after(tmp_path/'files', workers=2), here)
+    code = f"import sys, torch; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_faults import weights_after; torch.save(weights_after({str(tmp_path/'files')!r}), {str(tmp_path/'there')!r})"
+    subprocess.run([sys.executable, '-W', 'ignore', '-c', code], check=True, timeout=300)
+    assert same(torch.load(tmp_path/'there', weights_only=True), here)
+
+def test_another_number_of_threads_changes_no_more_than_the_rounding(tmp_path):
+    one,two = (weights_after(write_images(tmp_path/'files', 32), threads=o) for o in (1, 2))
+    assert max((one[k].double()-two[k].double()).abs().max().item() for k in one)<1e-2   # the order of a sum; a long training makes more of it
 
 def test_repeat_makes_a_run_again_and_says_that_it_is_the_same(whole, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
