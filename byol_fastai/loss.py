@@ -34,7 +34,7 @@ def byol_loss(
 )->Tensor: # Scalar in [0, 4], float32, or float64 where it is given float64
     """Batch mean of 2 - 2 cos(p, z):
     the squared distance of the vectors scaled to length one (BYOL, equation 2).
-    What is shorter than 1e-12, or in 32 bits longer than 1e19, counts as at a right angle"""
+    What is shorter than 1e-12, or in 32 bits longer than 1e19, may count as orthogonal"""
     _check_pair(p, z, reduction)
     # 16 bits are too coarse for cosines near 1
     p,z = (F.normalize(o if o.dtype==torch.float64 else o.float(), dim=-1)

@@ -171,4 +171,4 @@ def test_the_package_imports_only_what_comes_with_its_requirements():
     come,of = required(lines('requirements')), md.packages_distributions()
     imports -= {'onnxruntime', 'umap'} # asked for with a sentence where they are not there; the extras `export` and `explore` bring them
     assert {'fastai', 'timm'} <= imports
-    assert [o for o in sorted(imports) if not come & {canonicalize_name(d) for d in of[o]}]==[]
+    assert [o for o in sorted(imports) if not come & {canonicalize_name(d) for d in of.get(o, [o])}]==[] # Python 3.10 knows fewer of them

@@ -5,14 +5,22 @@ from byol_fastai.course import results_table, seeds_table
 
 MAKERS = dict(results_table=results_table, seeds_table=seeds_table) # what makes a table out of the ledger alone
 
+def shows_table(statement) -> bool:
+    "Does a statement of a cell show what a maker makes?"
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return isinstance(call, ast.Call) and getattr(call.func, 'id', None) in MAKERS
+
 def calls(source: str, name: str) -> list:
     "The tables that the code cell `source` of the notebook `name` shows: who makes each, and from which arguments"
-    if not any(f'{o}(' in source for o in MAKERS) or re.search(r'^#\| export|%|\bassert\b', source, re.M): return []
-    code,made = ast.parse(source),[]
-    code.body = [o for o in code.body if not isinstance(o, (ast.Import, ast.ImportFrom))]
+    if not any(f'{o}(' in source for o in MAKERS) or re.search(r'^#\| export|%', source, re.M): return []
+    made = []
     def stand_in(maker): return lambda *args, **kwargs: made.append((maker, inspect.signature(MAKERS[maker]).bind(*args, **kwargs)))
-    try: exec(compile(code, name, 'exec'), {o: stand_in(o) for o in MAKERS})
-    except NameError as e: raise ValueError(f"{name}: {e}. Make what `{'` and `'.join(MAKERS)}` are given in the cell itself: the table is made without running the lesson.") from e
+    known = {o: stand_in(o) for o in MAKERS}
+    for o in ast.parse(source).body:
+        if not (shows_table(o) or isinstance(o, ast.Assign) and not any(f'{maker}(' in ast.unparse(o) for maker in MAKERS)): continue
+        try: exec(compile(ast.Module([o], []), name, 'exec'), known)
+        except Exception as e: # what a table is given stands in its cell, what the rest of a cell needs does not
+            if shows_table(o): raise ValueError(f"{name}: {e}. Make what `{'` and `'.join(MAKERS)}` are given in the cell itself: the table is made without running the lesson.") from e
     return made
 
 def tables(source: str, name: str) -> list:
