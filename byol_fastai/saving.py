@@ -65,7 +65,7 @@ def _card(encoder, arch, size, mean, std, info):
     "What must be known to build and to use `encoder`; `recipe` is what `create_encoder` is called with"
     small = isinstance(getattr(encoder, 'maxpool', None), nn.Identity)
     recipe = getattr(encoder, 'recipe', {})
-    recipe = {k:v for k,v in recipe.items() if recipe.get('arch')==arch}
+    recipe = {k:v for k,v in recipe.items() if recipe.get('arch')==arch and k not in _FETCHING}
     return dict(arch=arch, small=small, size=size, mean=list(mean), std=list(std), n_features=encoder.n_features, recipe=recipe, versions=versions(), **info)
 
 # %% ../nbs/w3_saving.ipynb #cc39b5f9
@@ -90,7 +90,7 @@ def save_encoder(
     return weights
 
 # %% ../nbs/w3_saving.ipynb #cca0f002
-_FETCHING = 'pretrained', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir' # options of timm that read or fetch weights
+_FETCHING = 'pretrained', 'weights', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir' # options of timm and torchvision that read or fetch weights
 
 def _refuse_fetching(recipe):
     "A sentence where a card wants something from elsewhere"
@@ -98,21 +98,50 @@ def _refuse_fetching(recipe):
     if wants: raise UserValueError(f"The card of this encoder asks for {', '.join(wants)}, which would read or fetch something from elsewhere. "
         "If you trust it, build the network yourself and give it to be filled, as in load_encoder(path, MyNetwork()).")
 
+# %% ../nbs/w3_saving.ipynb #se30
+_SPARE = 2**27 # numbers that are made and thrown away again: the classification layers of torchvision, half a gigabyte in the largest
+
+class _TooLarge(UserValueError): "A card that asks for more than its weights can stand for"
+
+def _total(o):
+    "The sum of the numbers in the options of a recipe, however deep"
+    if isinstance(o, (dict, list)): return sum(map(_total, o.values() if isinstance(o, dict) else o))
+    return abs(o) if isinstance(o, (int, float)) else 0
+
+@contextmanager
+def _at_most(n):
+    "A sentence as soon as the networks that are made inside the block have more than `n` numbers; a tensor counts as 32768 at least"
+    left = n
+    def count(module, name, o):
+        nonlocal left
+        left -= max(0 if o is None else o.numel(), 2**15)
+        if left<0: raise _TooLarge(f"The card asks for a network of more than {n:,} numbers, and the file of weights has far less: the two do not belong together.")
+    here = torch.nn.modules.module
+    hooks = here.register_module_parameter_registration_hook(count),here.register_module_buffer_registration_hook(count)
+    try: yield
+    finally: [o.remove() for o in hooks]
+
+
 # %% ../nbs/w3_saving.ipynb #cca0d1c3
-def _check_size(recipe, state):
-    "A sentence where the network that a card names is far larger than its weights: it is drawn without memory first"
-    try:
-        with torch.device('meta'): wanted = sum(o.numel() for o in create_encoder(**recipe).state_dict().values())
-    except Exception: return # not every network can be drawn so; what is wrong with it shows when it is built
-    there = sum(o.numel() for o in state.values())
-    if wanted>2*there+2**20: raise UserValueError(f"The card asks for a network of {wanted:,} numbers, but the file of weights has {there:,}: the two do not belong together.")
+def _check_size(recipe, there):
+    "A sentence where the network that a card names is far larger than its weights, `there` numbers: it is drawn without memory first"
+    wanted = _total(recipe) # of blocks, channels or the like, and each is at least a number
+    if wanted<=2*there+2**16:
+        try:
+            with torch.device('meta'),_at_most(2*there+_SPARE): wanted = sum(o.numel() for o in create_encoder(**recipe).state_dict().values())
+        except _TooLarge: raise
+        except Exception: return # not every network can be drawn so; what is wrong with it shows when it is built
+    if wanted>2*there+2**16: raise _TooLarge(f"The card asks for a network of {wanted:,} numbers, but the file of weights has {there:,}: the two do not belong together.")
 
 def _built(info, state):
     "The architecture that a card names, with random weights"
     recipe = info.get('recipe') or dict(arch=info['arch'], small=info['small'])
     _refuse_fetching(recipe)
-    _check_size(recipe, state)
-    try: return create_encoder(**recipe)
+    there = sum(o.numel() for o in state.values())
+    _check_size(recipe, there)
+    try:
+        with _at_most(2*there+_SPARE): return create_encoder(**recipe)
+    except _TooLarge: raise
     except UserError as e: raise UserValueError(f"{info['arch']!r} is not an architecture that create_encoder can build: if it is one of your own, "
         "give a module of it to be filled, as in load_encoder(path, MyNetwork()).") from e
 

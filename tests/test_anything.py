@@ -1,9 +1,9 @@
 """Whatever goes in, out comes the right result or a sentence: wrong ranks, empty and strided tensors, all types, nan, infinite and huge numbers.
 
 Each function of `byol_fastai.all` that takes tensors, arrays or numbers is compared with numpy in float64."""
-import math, warnings
+import math
 import numpy as np, pytest, torch
-from fastai.vision.all import TensorImage, nn
+from fastai.vision.all import TensorImage
 from hypothesis import given, settings, strategies as st
 from sklearn.linear_model import LogisticRegression
 from byol_fastai.all import (BYOL, RIVALS, AlbumentationsView, BatchView, MLPHead, TinyResNet, UserError, ViewPolicy, accuracy_of, byol_loss,

@@ -461,3 +461,25 @@ def test_the_soak_compares_the_second_tenth_with_the_last(tmp_path):
     import soak
     figures = soak.soak(3, tmp_path)
     assert figures['epochs']==3 and set(figures['growth'])=={'cpu_seconds', 'memory_mb', 'files', 'threads'} and figures['growth']['files']==1
+
+def meeting(out, n, epochs, threads):
+    "A program that ends when it has met another one of its kind"
+    code = "import pathlib, sys, time; o = pathlib.Path(sys.argv[1]); o.mkdir()\nfor i in range(600):\n if len([*o.parent.iterdir()])==2: sys.exit()\n time.sleep(.05)\nsys.exit('nobody came')"
+    return [sys.executable, '-c', code, str(out)]
+
+def test_two_runs_are_started_at_once_and_one_that_fails_says_so(tmp_path, monkeypatch):
+    import two_at_once
+    options = dict(n=1, epochs=1, threads=1)
+    monkeypatch.setattr(two_at_once, 'program', meeting)
+    two_at_once.at_once(2, **options)
+    monkeypatch.setattr(two_at_once, 'program', lambda out, **kwargs: [sys.executable, '-c', "raise SystemExit('no image')"])
+    with pytest.raises(SystemExit, match='A run failed: no image'): two_at_once.at_once(1, **options)
+
+def test_the_ratio_of_two_runs_to_one_goes_into_the_ledger(tmp_path, monkeypatch):
+    import two_at_once
+    from byol_fastai import course
+    monkeypatch.setattr(course, 'RESULTS', tmp_path)
+    monkeypatch.setattr(two_at_once, 'program', lambda out, **kwargs: [sys.executable, '-c', ''])
+    two_at_once.main(['--repeats', '1'])
+    entry = json.loads((tmp_path/'two_at_once.json').read_text())
+    assert set(entry['figures'])=={'seconds', 'ratio', 'cores'} and set(entry['figures']['seconds'])=={'one', 'two at once'} and entry['config']['threads']==1
