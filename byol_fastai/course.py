@@ -265,12 +265,13 @@ def shows(
     "Does a difference between `a` and `b` show, in either direction?"
     return None if (d := higher(name, a, b, times, measure)) is None else d or higher(name, b, a, times, measure)
 
-# %% ../nbs/w5_course.ipynb #s012
-MEASURES = dict(knn='kNN', linear='linear') # how pictures and tables call what a run has
-
+# %% ../nbs/w5_course.ipynb #s011b
 def _lacking(name, setting):
     "Why there is no value of a setting: runs whose loss grew without bound leave none"
     return 'diverged' if _runs(name).get(_setting(setting)) else 'not yet run'
+
+# %% ../nbs/w5_course.ipynb #s012
+MEASURES = dict(knn='kNN', linear='linear') # how pictures and tables call what a run has
 
 def _is_share(measure, percent): return measure in MEASURES if percent is None else percent
 

@@ -61,6 +61,8 @@ def device_name()->str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
 
 # %% ../nbs/w3_saving.ipynb #c748ed86
+_FETCHING = 'pretrained', 'weights', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir' # options of timm and torchvision that read or fetch weights
+
 def _card(encoder, arch, size, mean, std, info):
     "What must be known to build and to use `encoder`; `recipe` is what `create_encoder` is called with"
     small = isinstance(getattr(encoder, 'maxpool', None), nn.Identity)
@@ -90,8 +92,6 @@ def save_encoder(
     return weights
 
 # %% ../nbs/w3_saving.ipynb #cca0f002
-_FETCHING = 'pretrained', 'weights', 'checkpoint_path', 'pretrained_cfg', 'pretrained_cfg_overlay', 'cache_dir' # options of timm and torchvision that read or fetch weights
-
 def _refuse_fetching(recipe):
     "A sentence where a card wants something from elsewhere"
     wants = [o for o in _FETCHING if recipe.get(o)] + [repr(o) for o in [str(recipe.get('arch', ''))] if ':' in o or '/' in o]
@@ -108,6 +108,7 @@ def _total(o):
     if isinstance(o, (dict, list)): return sum(map(_total, o.values() if isinstance(o, dict) else o))
     return abs(o) if isinstance(o, (int, float)) else 0
 
+# %% ../nbs/w3_saving.ipynb #se31
 @contextmanager
 def _at_most(n):
     "A sentence as soon as the networks that are made inside the block have more than `n` numbers; a tensor counts as 32768 at least"
@@ -121,8 +122,7 @@ def _at_most(n):
     try: yield
     finally: [o.remove() for o in hooks]
 
-
-# %% ../nbs/w3_saving.ipynb #cca0d1c3
+# %% ../nbs/w3_saving.ipynb #se32
 def _check_size(recipe, there):
     "A sentence where the network that a card names is far larger than its weights, `there` numbers: it is drawn without memory first"
     wanted = _total(recipe) # of blocks, channels or the like, and each is at least a number
@@ -133,6 +133,7 @@ def _check_size(recipe, there):
         except Exception: return # not every network can be drawn so; what is wrong with it shows when it is built
     if wanted>2*there+2**16: raise _TooLarge(f"The card asks for a network of {wanted:,} numbers, but the file of weights has {there:,}: the two do not belong together.")
 
+# %% ../nbs/w3_saving.ipynb #cca0d1c3
 def _built(info, state):
     "The architecture that a card names, with random weights"
     recipe = info.get('recipe') or dict(arch=info['arch'], small=info['small'])
