@@ -235,7 +235,7 @@ def largest_box(
 )->tuple: # Height and width of each box
     "The last resort: the largest box of an allowed ratio"
     r = (w/h).clamp(*ratio)
-    return torch.minimum(h, (w/r).round_()),torch.minimum(w, (h*r).round_())
+    return torch.minimum(h, (w/r).round_().clamp_(min=1)),torch.minimum(w, (h*r).round_().clamp_(min=1))
 
 # %% ../nbs/w2_batch_views.ipynb #c067
 def draw_boxes(

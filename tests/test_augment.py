@@ -89,6 +89,10 @@ def test_only_batches_that_are_made_of_bytes_are_rounded():
     view = BatchView(ViewPolicy(64, **QUIET | PLAIN))
     for o in batch, batch*1.2-.1: torch.testing.assert_close(view(o), view(o.as_subclass(torch.Tensor)), rtol=0, atol=3/255)
 
+def test_the_last_resort_is_never_without_a_pixel():
+    box = draw_boxes(ViewPolicy(8, scale=(1., 1.), ratio=(.023, .023)), 4, 12, 10)
+    assert (box[2:]>=1).all() and (box[2]<=12).all() and (box[3]<=10).all()
+
 def test_no_weight_of_a_blur_is_next_to_nothing():
     m = blur_matrix(torch.tensor([.1, .5, 2.]), 60, 23)
     assert m[m>0].min()>1e-13 and torch.allclose(m.sum(-1), torch.ones(3, 60))   # a CPU multiplies subnormal numbers a hundred times more slowly
