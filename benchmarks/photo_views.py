@@ -5,7 +5,7 @@
 Everybody opens each file once, makes two views of it and puts them into batches; nothing is trained. Ours reads files, or the decoded cache.
 Lightly and albumentations make one view after the other from the whole photograph, in a `DataLoader` with the number of workers that suits each best.
 """
-import argparse, statistics, time
+import argparse, statistics
 from functools import partial
 from pathlib import Path
 from PIL import Image
@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from byol_fastai.all import BYOL, AlbumentationsView, BatchView, BYOLLoss, byol_policies, create_encoder, load_source
 from byol_fastai.data import ImageFiles
 from ledger import record
-from photos import ours
+from photos import drain, ours
 from throughput import best_workers
-from timing import interleaved, present, ratio, set_threads
+from timing import interleaved, medians, present, ratio, set_threads
 
 PEERS = dict(lightly='lightly')
 
@@ -36,9 +36,6 @@ def lightly_views(size: int) -> tuple:
 
 def albumentations_views(size: int) -> tuple: return tuple(map(AlbumentationsView, byol_policies(size)))
 
-def drain(batches):
-    for _ in batches: pass
-
 def both(dl, views: tuple):
     "A pass over our loader, with two views of every batch"
     for x, *_ in dl:
@@ -54,16 +51,6 @@ def contestants(data: ImageFiles, bs: int, workers: list, peers: dict) -> dict:
         res |= {f'{name}/{w}': partial(drain, loader(data, f(data.size), bs, w)) for name, f in others.items()}
     return res
 
-def milliseconds(job, n: int, repeats: int) -> float:
-    "For one of the `n` images that `job` treats; the best of some times, after one that warms up"
-    job()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        job()
-        times.append(time.perf_counter()-start)
-    return round(1000*min(times)/n, 2)
-
 def parts(data: ImageFiles, bs: int, arch: str, repeats: int) -> dict:
     "Milliseconds of one photograph: opened whole, opened as small as it is needed, two views, and a step of the networks"
     some, views = range(bs), tuple(map(BatchView, byol_policies(data.size)))
@@ -72,13 +59,14 @@ def parts(data: ImageFiles, bs: int, arch: str, repeats: int) -> dict:
     def step(): BYOLLoss()(model(*v), *model.targets(*v)).backward()
     jobs = {'decode whole': lambda: [Image.open(data.files[i]).convert('RGB') for i in some], 'decode and shrink': lambda: [data[i] for i in some],
         'two views': lambda: [o(batch) for o in views], f'step of {arch}': step}
-    return {name: milliseconds(job, bs, repeats) for name, job in jobs.items()}
+    return medians(interleaved(jobs, repeats), 1000/bs)
 
-def measure(data: ImageFiles, a: argparse.Namespace) -> tuple:
+def measure(data: ImageFiles, a: argparse.Namespace) -> dict:
+    "Speeds, ratios and parts, and the number of workers that suits each best"
     times, chosen = best_workers(interleaved(contestants(data, a.bs, a.workers, a.peers), a.repeats))
     images, others = len(data)//a.bs*a.bs, [o for o in times if o not in ('files', 'cached')]
     return dict(images_per_second={k: round(images/statistics.median(o), 1) for k, o in times.items()},
-        ratio={mine: {o: ratio(times, o, mine) for o in others} for mine in ('files', 'cached')}, milliseconds=parts(data, a.part_bs, a.arch, a.repeats)), chosen
+        ratio={mine: {o: ratio(times, o, mine) for o in others} for mine in ('files', 'cached')}, milliseconds=parts(data, a.part_bs, a.arch, a.repeats), workers=chosen)
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -96,11 +84,8 @@ def main(argv=None):
         print(f'There is no folder {a.path}, so nothing was measured: give a folder of photographs.')
         return
     set_threads(a.threads)
-    a.peers, found = present(PEERS), {}
-    for size in a.sizes:
-        data = load_source(a.path, size, a.n, memory_gb=0).train
-        found[f'size_{size}'], workers = measure(data, a)
-        found[f'size_{size}']['workers'] = workers
+    a.peers = present(PEERS)
+    found = {f'size_{o}': measure(load_source(a.path, o, a.n, memory_gb=0).train, a) for o in a.sizes}
     config = vars(a) | dict(path=a.path.name)
     path = record('photo_views', 'Two views of each photograph, from the file to the batch: images per second, how many times as fast as the others, and milliseconds of the parts',
         found, f'python benchmarks/photo_views.py {a.path.name}', **config)

@@ -26,7 +26,7 @@ def draw(blocks: dict, dls) -> plt.Figure:
         title: [[dls.train.dataset[j][0] for j in row] for row in rows.tolist()] for title, rows in blocks.items()}
     for ax, (title, rows) in zip(axs, columns.items()):
         pixels = torch.cat([torch.cat([im[:3] for im in row], 2) for row in rows], 1)
-        ax.imshow(pixels.permute(1, 2, 0), interpolation='bicubic')
+        ax.imshow(pixels.permute(1, 2, 0).numpy(), interpolation='bicubic')
         ax.set_title(title, fontsize=12)
         ax.set_axis_off()
     return fig

@@ -8,6 +8,7 @@ from byol_fastai import pictures
 from byol_fastai.data import ImageArray, byol_dls, load_source, labelled_dls, plain_dl
 from byol_fastai.errors import UserValueError
 from byol_fastai.evaluate import embed
+from byol_fastai.model import create_encoder
 from byol_fastai.pictures import COLOURS, draw_byol, nearest, plot_history, plot_neighbours, plot_views
 from conftest import tiny_learner, write_images
 
@@ -92,3 +93,14 @@ def test_neighbours_of_photographs_of_many_shapes(tmp_path):
 def test_the_drawing_of_byol_names_both_networks_in_their_colours():
     texts = {t.get_text(): t.get_color() for t in draw_byol().axes[0].texts}
     assert texts['online network']==COLOURS['blue'] and texts['target network']==COLOURS['orange']
+
+def test_the_first_picture_of_the_home_page_shows_queries_and_what_each_encoder_finds():
+    import neighbours
+    dls = labelled_dls('shapes', n=60, size=16)
+    found = neighbours.found(create_encoder('tiny'), dls)
+    assert found.shape==(neighbours.QUERIES, neighbours.NEIGHBOURS) and found.max()<len(dls.train.dataset)
+    fig = neighbours.draw({'before': found, 'after': found.flip(1)}, dls)
+    assert [o.get_title() for o in fig.axes]==['query', 'before', 'after']
+    sizes = [o.images[0].get_size() for o in fig.axes]
+    side = dls.valid.dataset[0][0].shape[-1]
+    assert sizes==[(6*side, side), (6*side, 5*side), (6*side, 5*side)]
