@@ -254,6 +254,8 @@ def denormalise(
     std=STD, # Likewise
 )->Tensor: # The same with values around [0,1]
     "Undo the normalisation, to look at a view"
+    if not x.is_floating_point():
+        raise UserValueError(f"Normalised images are numbers with a point, and these are {x.dtype}: there is nothing to undo.")
     m,s = (x.new_tensor(o).view(-1, 1, 1) for o in channel_stats(mean, std, x.shape[-3]))
     return x*s + m
 

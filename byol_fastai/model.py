@@ -49,10 +49,11 @@ class _Block(nn.Module):
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return F.relu(self.bn2(self.conv2(y)) + self.skip(x), inplace=True)
 
-def _wide_enough(width):
+def _large_enough(width, stages):
     if width<8: raise UserValueError(f"width={width} is too narrow: give at least 8. "
         "PyTorch's convolutions of fewer channels crash on some CPUs.")
-    return width
+    if stages<1: raise UserValueError(f"stages={stages}: give at least one stage.")
+    return width*2**(stages-1)
 
 # %% ../nbs/03_model.ipynb #c014
 class TinyResNet(nn.Module):
@@ -60,12 +61,12 @@ class TinyResNet(nn.Module):
     [B,C,H,W] -> [B,n_features]"""
     def __init__(self,
         width:int=16, # Channels of the first stage, at least 8
-        stages:int=3, # Stages of one block each
+        stages:int=3, # Stages of one block each, at least one
         stem_stride:int=2, # Stride of the first convolution
         in_chans:int=3, # Channels C of the images
     ):
         super().__init__()
-        self.n_features = _wide_enough(width)*2**(stages-1)
+        self.n_features = _large_enough(width, stages)
         self.stem = nn.Sequential(nn.Conv2d(in_chans, width, 3, stem_stride, 1, bias=False),
             nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.stages = nn.Sequential(*[_Block(width*2**max(i-1, 0),
@@ -382,5 +383,6 @@ class BYOL(NetworkPair):
         tau:float, # Share of the target that stays, in [0, 1]
     ):
         "Towards the online network: `target <- tau*target + (1-tau)*online` (equation 1)"
+        if not 0<=tau<=1: raise UserValueError(f"tau={tau}: give a share between 0 and 1.")
         torch._foreach_lerp_(list(self.target.parameters()),
             [*self.encoder.parameters(), *self.projector.parameters()], 1-tau)

@@ -9,7 +9,9 @@ __all__ = ['SHAPES', 'WALLPAPERS', 'paint_shapes', 'make_shapes', 'make_wallpape
 
 # %% ../nbs/w8_shapes.ipynb #s004
 import math
+from numbers import Integral
 import numpy as np, torch
+from .errors import UserValueError
 
 # %% ../nbs/w8_shapes.ipynb #s007
 SHAPES = 'disc ring bars poles hash hourglass peak funnel caret vee'.split() # the classes of the embedded data set, in the order of their labels
@@ -119,7 +121,7 @@ def paint_shapes(
     image = ground + ink*(over-ground) + _stripes(at, size)[...,None]
     return torch.from_numpy(np.round(255*image.clip(0, 1)).astype(np.uint8)).permute(0, 3, 1, 2).contiguous()
 
-# %% ../nbs/w8_shapes.ipynb #s037
+# %% ../nbs/w8_shapes.ipynb #s036b
 def _seen(params):
     "`params`, with `nan` in the patches that lie outside the picture"
     k = np.arange(_SIDE)
@@ -127,6 +129,11 @@ def _seen(params):
     hide = unseen[0][:,:,None] | unseen[1][:,None,:]
     return {name: np.where(hide, np.float32(np.nan), o) if o.ndim==3 else o for name,o in params.items()}
 
+def _check_whole(**sizes):
+    for name,o in sizes.items():
+        if not isinstance(o, Integral) or o<1: raise UserValueError(f"{name}={o}: give a whole number from 1 on.")
+
+# %% ../nbs/w8_shapes.ipynb #s037
 def make_shapes(
     n:int, # Images
     size:int=32, # Side of an image, pixels
@@ -134,7 +141,7 @@ def make_shapes(
     return_params:bool=False, # Also return what the images are drawn from
 )->tuple: # `x` uint8 [n,3,size,size], the classes `y` int64 [n], numbered as in `SHAPES`, and perhaps a dictionary of arrays, [n] or, by patch, [n,4,4]
     "The embedded data set: quilts of one shape each; every patch has its own colours, light, turn, size, place and stripes. Image `i` depends on `(seed, i)` alone"
-    if n<1: raise ValueError(f"n={n}: ask for at least one image.")
+    _check_whole(n=n, size=size)
     y,params = _draws(n, seed)
     part = lambda i: {k:o[i:i+500] for k,o in params.items()}
     x = torch.cat([paint_shapes(y[i:i+500], part(i), size) for i in range(0, n, 500)])
@@ -158,7 +165,7 @@ def make_wallpapers(
     seed:int=0, # Another seed gives other images
 )->tuple: # `x` uint8 [n,3,size,size] and the classes `y` int64 [n], numbered as in `WALLPAPERS`
     "A data set with a shallow solution: wallpapers of one shape each, with colours, period, turn and place of the whole picture; image `i` depends on `(seed, i)` alone"
-    if n<1: raise ValueError(f"n={n}: ask for at least one image.")
+    _check_whole(n=n, size=size)
     p = np.stack([np.random.default_rng([seed, i]).random(7) for i in range(n)]).astype(np.float32)
     y = np.minimum((p[:,0]*len(WALLPAPERS)).astype(np.int64), len(WALLPAPERS)-1)
     return torch.cat([_paint_wallpapers(p[i:i+500], y[i:i+500], size) for i in range(0, n, 500)]),torch.from_numpy(y)

@@ -180,7 +180,8 @@ def test_the_recipe_makes_another_network_like_it(arch, kwargs):
     (lambda: create_encoder('tiny', img_size=3), 'img_size'), (lambda: create_encoder('tiny', pretrained=True), 'nobody publishes'), (lambda: create_encoder(18), 'arch=18'),
     (lambda: create_encoder(TinyResNet(), width=3), 'takes no options'), (lambda: create_encoder('tiny', width=7), 'at least 8'), (lambda: create_encoder('torchvision.resnet18', in_chans=4), 'channels'),
     (lambda: check_encoder(create_encoder('vit_tiny_patch16_224'), 64), '--size 224'), (lambda: check_encoder(create_encoder('vit_tiny_patch16_224', size=64, img_size=96), 64), '--size 96'),
-    (lambda: BYOL(nn.Flatten()), 'create_encoder')])
+    (lambda: create_encoder('tiny', stages=0), 'at least one stage'), (lambda: small_byol().update_target(float('nan')), 'between 0 and 1'),
+    (lambda: small_byol().update_target(1.01), 'between 0 and 1'), (lambda: BYOL(nn.Flatten()), 'create_encoder')])
 def test_what_the_user_can_cure_is_a_sentence(call, said):
     with pytest.raises(UserError) as e: call()
     text = str(e.value)

@@ -6,6 +6,7 @@ from hypothesis import given, strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from byol_fastai.all import TinyResNet, make_shapes
+from byol_fastai.errors import UserValueError
 from byol_fastai.rivals import (colour_histogram, contrast_normalised, fourier_magnitudes, gradient_histogram, grey_pixels, luma, raw_pixels, tuned_knn)
 from byol_fastai.shapes import SHAPES, make_wallpapers, paint_shapes
 
@@ -44,9 +45,9 @@ def test_other_seeds_give_other_images():
     assert len(pixels(make_shapes(300, 32)[0]))==300
 
 @pytest.mark.parametrize('make', [make_shapes, make_wallpapers])
-@pytest.mark.parametrize('n', [0, -1])
-def test_no_image_is_no_data_set(make, n):
-    with pytest.raises(ValueError, match='at least one image'): make(n)
+@pytest.mark.parametrize('sizes', [dict(n=0), dict(n=-1), dict(n=2.), dict(n=2, size=16.5), dict(n=2, size=0), dict(n=2, size='32')])
+def test_images_are_counted_and_measured_in_whole_numbers(make, sizes):
+    with pytest.raises(UserValueError, match='give a whole number from 1 on'): make(**sizes)
 
 @pytest.fixture(scope='module')
 def sets():
