@@ -8,7 +8,7 @@ Docs: https://byol-fastai.github.io/byol_fastai/w12_export.html.md"""
 __all__ = ['to_program', 'to_onnx', 'onnx_features', 'fill', 'fastai_body', 'fastai_arch', 'save_single_file', 'model_card']
 
 # %% ../nbs/w12_export.ipynb #fe7df301
-import html, json, warnings
+import hashlib, html, json, warnings
 from copy import deepcopy
 from importlib.util import find_spec
 from safetensors.torch import save as tensor_bytes
@@ -17,7 +17,7 @@ from .errors import *
 from .config import _read
 from .model import *
 from .saving import *
-from .saving import CARD, _found, _read_card
+from .saving import CARD, after_head, find_encoder, read_encoder
 
 # %% ../nbs/w12_export.ipynb #7fefeb0b
 def to_program(
@@ -192,9 +192,10 @@ def save_single_file(
     if card.exists():
         raise UserValueError(f"Beside {path} lies {card.name}, the card of another encoder "
             "(load_encoder would read that): give another name.")
-    info,state = _read_card(*_found(source))
+    info,state = read_encoder(source)
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = tensor_bytes(state, {CARD: json.dumps(info), 'format': 'pt'})
+    checksum = hashlib.sha256(after_head(tensor_bytes(state))).hexdigest()
+    content = tensor_bytes(state, {CARD: json.dumps(info | dict(sha256=checksum)), 'format': 'pt'})
     write_atomically(path, lambda f: f.write_bytes(content))
     return path
 
@@ -278,8 +279,8 @@ def model_card(
     out:str|Path|None=None, # Markdown file to write
 )->str: # Markdown
     "What a stranger must know of an encoder; what was not measured is named as such"
-    weights,card = _found(path)
-    info,report = _read_card(weights, card)[0],_read(weights.with_name('report.json')) or {}
+    weights,_ = find_encoder(path)
+    info,report = read_encoder(path)[0],_read(weights.with_name('report.json')) or {}
     name,recipe = _recipe(info, report)
     parts = dict(Use=_use_lines(info), Data=_data_lines(info, report), Results=_result_lines(report, info),
         Recipe=_table(['option', 'value'], recipe), Limits=_limit_lines(info, report),
