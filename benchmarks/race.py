@@ -16,23 +16,23 @@ from functools import partial
 from pathlib import Path
 import numpy as np, torch
 from fastai.vision.all import Callback, CancelFitException, set_seed
-from byol_fastai.all import (BatchView, Checkpoint, ImageSource, TwoViews, accuracy_of, byol_dls, byol_learner, byol_policies, create_encoder, embed,
+from byol_fastai.all import (Checkpoint, ImageSource, accuracy_of, byol_dls, byol_learner, byol_policies, create_encoder, embed,
     knn_predict, labelled_dls, linear_probe, load_source)
 from byol_fastai.precision import CPUMixedPrecision, cpu_has_bfloat16
 from byol_fastai.pictures import COLOURS
 from byol_fastai.saving import write_atomically
-from gpu import DrawViews, ManyViews, ManyViewsLoss, write_json
+from gpu import write_json
 from ledger import file_of, record
 from throughput import LightlyBYOL, Pairs
 from timing import command, present, set_threads
 from views import pil_images
 
-OURS = dict(view=24, scale=.2, jitter=1., bs=64, opt='adamw', lr=2e-3, wd=1e-4, tau=.99, n_hidden=1024, n_proj=128, views=2, half=True)
+OURS = dict(view=24, scale=.2, jitter=1., bs=64, opt='sgd', lr=.06, wd=5e-4, flat=.5, predictor_lr_mult=10., tau=.99, n_hidden=1024, n_proj=128, extra_views=0)
 LIGHTLY = dict(bs=128, lr=.06, momentum=.9, wd=5e-4, tau=.99, n_hidden=1024, n_proj=256)
 ENCODER = dict(arch='tiny', width=32, stages=3)
-CHANGES = dict(scale=(.08, .35), jitter=(.5, 1.5), view=(16, 32), lr=(1e-3, 4e-3), opt=('sgd',), wd=(.05,), tau=(.97, .996), bs=(128, 256),
-    n_hidden=(512, 2048), n_proj=(64, 256), views=(3, 4), half=(False,)) # what `--search` tries, one at a time
-OTHER_LR = dict(sgd=.06) # an optimizer needs a rate of its own
+CHANGES = dict(scale=(.08, .35), jitter=(.5, 1.5), view=(16, 32), lr=(.03, .12), opt=('adamw',), wd=(1e-4,), flat=(.75,), predictor_lr_mult=(1., 20.),
+    tau=(.5, .9), bs=(32, 128), n_hidden=(256, 2048), n_proj=(64, 256), extra_views=(1, 2)) # what `--search` tries, one at a time
+OTHER = dict(adamw=dict(lr=2e-3, wd=1e-4, predictor_lr_mult=1.)) # an optimizer needs rates of its own
 MEASURES = dict(knn='kNN', linear='linear')
 
 # --- ours
@@ -56,10 +56,9 @@ class Ours:
         r = self.recipe = recipe
         set_seed(seed)
         net, dls = create_encoder(**encoder), byol_dls(source, r['bs'], valid_pct=0, seed=seed)
-        half = [CPUMixedPrecision()] if r['half'] and cpu_has_bfloat16() and not torch.cuda.is_available() else []
-        self.learn, self.path = byol_learner(dls, net, r['n_hidden'], r['n_proj'], policies(r), opt=r['opt'], lr=r['lr'], wd=r['wd'], tau=r['tau'],
-            metrics=[], guard=False, cbs=half), folder/'ours'
-        if r['views'] > 2: many_views(self.learn, r)
+        half = [CPUMixedPrecision()] if cpu_has_bfloat16() and not torch.cuda.is_available() else []
+        options = {k: r[k] for k in ('n_hidden', 'n_proj', 'opt', 'lr', 'wd', 'predictor_lr_mult', 'tau', 'extra_views')}
+        self.learn, self.path = byol_learner(dls, net, policies=policies(r), **options, metrics=[], guard=False, cbs=half), folder/'ours'
     @property
     def encoder(self): return self.learn.model.encoder
     def train(self, seconds: float, of: int) -> int:
@@ -67,16 +66,10 @@ class Ours:
         saved = Checkpoint.read(self.path) if self.path.exists() else None
         done = saved['epoch'] if saved else 0
         with self.learn.no_bar(), self.learn.no_logging():
-            if done < of: self.learn.fit_byol(of, self.recipe['lr'], cbs=[Checkpoint(self.path, saved), StopAfter(seconds)], start_epoch=done)
+            if done < of: self.learn.fit_byol(of, self.recipe['lr'], flat=self.recipe['flat'], cbs=[Checkpoint(self.path, saved), StopAfter(seconds)], start_epoch=done)
         return Checkpoint.read(self.path)['epoch']
     def restore(self):
         if self.path.exists(): self.learn.model.load_state_dict(Checkpoint.read(self.path)['model'])
-
-def many_views(learn, r: dict):
-    "Let `learn` see more than two views of an image; the target of each is the mean of the others'"
-    learn.model, learn.loss_func = ManyViews(learn.model.encoder, r['n_hidden'], r['n_proj']), ManyViewsLoss()
-    learn.remove_cb(TwoViews)
-    learn.add_cb(DrawViews(r['views'], *map(BatchView, policies(r))))
 
 # --- theirs
 
@@ -219,7 +212,7 @@ def attempts() -> dict:
     "Name to recipe: ours, and ours with one change"
     res = {'as it is': OURS}
     for k, values in CHANGES.items():
-        for v in values: res[f'{k}={v}'] = OURS | {k: v} | (dict(lr=OTHER_LR[v]) if v in OTHER_LR else {})
+        for v in values: res[f'{k}={v}'] = OURS | {k: v} | (OTHER.get(v, {}) if k == 'opt' else {})
     return res
 
 def search(a: argparse.Namespace, source: ImageSource):

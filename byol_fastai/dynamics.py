@@ -25,7 +25,8 @@ def variance_terms(
     """The law of total variance over views and images, dimensions added up:
     how far the views of an image spread, on average, and how far the means of the images do"""
     if z.ndim!=3 or len(z)<2 or z.shape[1]<2:
-        raise UserValueError(f"Expected projections [V,N,d] of at least 2 views of at least 2 images, "
+        raise UserValueError(
+            "Expected projections [V,N,d] of at least 2 views of at least 2 images, "
             f"got {list(z.shape)}: stack one [N,d] for each view.")
     z = z.detach().as_subclass(Tensor)
     z = z if z.dtype==torch.float64 else z.float()
@@ -64,7 +65,8 @@ def look(self:VarianceWatch)->dict:
     m,t = unwrap(self.model),self.learn.two_views
     x = self.x.to(next(m.parameters()).device)
     with eval_mode(m), undisturbed(None):
-        p = torch.stack([m.predictor(m.projector(m.encoder(v))) for v in _views(t.view1, x, self.n_views)])
+        views = _views(t.view1, x, self.n_views)
+        p = torch.stack([m.predictor(m.projector(m.encoder(v))) for v in views])
         z = torch.stack([m.target(v) for v in _views(t.view2, x, self.n_views)])
     p,z = (F.normalize(o.float(), dim=-1) for o in (p, z))
     return dict(**variance_terms(z), error=_squared_error(p, z))
@@ -93,7 +95,8 @@ def _check_linear(m):
             raise UserValueError(f"{name} of shape {list(o.shape)}: "
                 "give two symmetric covariance matrices [n,n].")
         if np.linalg.eigvalsh(o)[0]<-1e-9:
-            raise UserValueError(f"{name} has negative eigenvalues, and a covariance matrix has none.")
+            raise UserValueError(
+                f"{name} has negative eigenvalues, and a covariance matrix has none.")
     if m.predictor_lr<0 or m.decay<0: raise UserValueError(
         f"predictor_lr={m.predictor_lr} and decay={m.decay} must not be negative.")
     if not m.stop_gradient and m.target_rate is not None: raise UserValueError(
@@ -145,7 +148,9 @@ def integrate(self:LinearBYOL,
 # %% ../nbs/10_dynamics.ipynb #d046
 def _sampled_loss(model, P, W, T, bs, rng):
     "The loss of a batch, from samples; the target is `T`, or `W` itself"
-    draw = lambda cov: torch.tensor(rng.multivariate_normal(np.zeros(len(cov)), cov, bs, method='eigh').T)
+    def draw(cov):
+        x = rng.multivariate_normal(np.zeros(len(cov)), cov, bs, method='eigh')
+        return torch.tensor(x.T)
     x = draw(model.x_cov)
     x1,x2 = (x + draw(model.noise_cov) for _ in range(2))
     z = (W if model.target_rate is None else T)@x2
@@ -225,9 +230,9 @@ def linear_predictor(
 )->Learner: # The same, with another predictor and an optimizer still to be made
     "Put a `LinearPredictor` in the place of the learner's predictor"
     model = unwrap(learn.model)
-    last = [m for m in getattr(model, 'projector', nn.Identity()).modules() if isinstance(m, nn.Linear)]
-    if not last or not hasattr(model, 'predictor'): raise UserTypeError(
-        f"{type(model).__name__} has no projector and predictor: take the learner of byol_learner.")
+    if not (hasattr(model, 'projector') and hasattr(model, 'predictor')): raise UserTypeError(
+        f"{type(model).__name__} has no projector and predictor: take byol_learner's.")
+    last = [m for m in model.projector.modules() if isinstance(m, nn.Linear)]
     model.predictor = LinearPredictor(last[-1].out_features).to(last[-1].weight.device)
     learn.opt = None # it holds the old one's parameters
     return learn
@@ -244,7 +249,7 @@ class DirectPred(DuringFit):
         relative:bool=False, # See `direct_predictor`
     ):
         if not (eps>=0 and 0<=rho<1 and every>=1): raise UserValueError(
-            f"eps={eps}, rho={rho}, every={every}: give eps of 0 or more, rho in [0, 1), every of 1 or more.")
+            f"eps={eps}, rho={rho}, every={every}: eps>=0, rho in [0, 1) and every>=1 are meant.")
         store_attr()
     @property
     def predictor(self): return getattr(unwrap(self.model), 'predictor', None)
@@ -256,7 +261,8 @@ class DirectPred(DuringFit):
 # %% ../nbs/10_dynamics.ipynb #d077
 @patch
 def during(self:DirectPred):
-    "For the time of a fit, no gradient for the predictor; one that has seen nothing begins as identity"
+    """For the time of a fit, no gradient for the predictor;
+    one that has seen nothing begins as identity"""
     p = self.predictor
     if not isinstance(p, LinearPredictor): raise UserTypeError(
         f"DirectPred sets a LinearPredictor, but this predictor is of type {type(p).__name__}: "

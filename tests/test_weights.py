@@ -205,10 +205,10 @@ def test_who_is_ahead():
     assert race.at(run(.1, .3, .5), torch.tensor([1.5]).numpy(), 'knn')==pytest.approx(.2)
 
 def test_a_search_tries_each_change_once(tmp_path, ledger, monkeypatch, capsys):
-    race, run = racing(tmp_path, monkeypatch, '--seeds 1 --search --only bs=128 views=3 opt=sgd')
+    race, run = racing(tmp_path, monkeypatch, '--seeds 1 --search --only bs=128 extra_views=1 opt=adamw')
     run()
     found = ledger('race_search')['figures']['runs']
-    assert set(found)=={'bs=128', 'views=3', 'opt=sgd'} and all({'knn', 'linear', 'epochs'}==set(o['0']) for o in found.values())
+    assert set(found)=={'bs=128', 'extra_views=1', 'opt=adamw'} and all({'knn', 'linear', 'epochs'}==set(o['0']) for o in found.values())
     capsys.readouterr()
     run()
     assert capsys.readouterr().out==''
