@@ -27,11 +27,11 @@ from throughput import LightlyBYOL, Pairs
 from timing import command, present, set_threads
 from views import pil_images
 
-OURS = dict(view=24, scale=.2, jitter=1., bs=64, opt='sgd', lr=.06, wd=5e-4, flat=.5, predictor_lr_mult=10., tau=.99, n_hidden=1024, n_proj=128, extra_views=0)
+OURS = dict(view=24, scale=.2, jitter=1., bs=64, opt='sgd', lr=.06, wd=5e-4, flat=.5, predictor_lr_mult=10., tau=.9, n_hidden=1024, n_proj=128, extra_views=0)
 LIGHTLY = dict(bs=128, lr=.06, momentum=.9, wd=5e-4, tau=.99, n_hidden=1024, n_proj=256)
 ENCODER = dict(arch='tiny', width=32, stages=3)
 CHANGES = dict(scale=(.08, .35), jitter=(.5, 1.5), view=(16, 32), lr=(.03, .12), opt=('adamw',), wd=(1e-4,), flat=(.75,), predictor_lr_mult=(1., 20.),
-    tau=(.5, .9), bs=(32, 128), n_hidden=(256, 2048), n_proj=(64, 256), extra_views=(1, 2)) # what `--search` tries, one at a time
+    tau=(.5, .99), bs=(32, 128), n_hidden=(256, 2048), n_proj=(64, 256), extra_views=(1, 2)) # what `--search` tries, one at a time
 OTHER = dict(adamw=dict(lr=2e-3, wd=1e-4, predictor_lr_mult=1.)) # an optimizer needs rates of its own
 MEASURES = dict(knn='kNN', linear='linear')
 
