@@ -3,12 +3,14 @@
     python benchmarks/family.py
 """
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+import torch
 from byol_fastai import course
 from byol_fastai.all import KNNProbe, accuracy_of, embed, knn_predict
 from byol_fastai.evaluate import suitable_k
-from byol_fastai.family import FAMILY, become, family_learner
+from byol_fastai.family import FAMILY, MoCoQueue, become, family_learner, info_nce_queue
 from seeds import changes, experiment, figures, fit, labelled_of, learner, recipe
 
 PRESET = dict(epochs=8, tau=.95, n=6000, extra_views=0)
@@ -52,7 +54,27 @@ def run(config, method: str, seed: int) -> dict:
     lr = float(max(tried, key=tried.get))
     return figures(fit(relative(config, method, seed), config, lr=lr), config, lr=lr, trials=tried)
 
-def jobs(config) -> dict: return {o: partial(run, config, o) for o in FAMILY}
+# --- how long may a queue be?
+
+LONG = 4096
+
+class OldKeys(MoCoQueue):
+    "Only the last keys of the queue are negatives, the oldest"
+    def __init__(self, n_proj: int, size: int, last: int): super().__init__(n_proj, size); self.last = last
+    def forward(self, preds, z1, z2):
+        losses = [info_nce_queue(p, k, self.queue[-self.last:], self.temperature) for p, k in zip(preds, (z2, z1))]
+        if self.training: self.push(torch.cat([z1, z2]))
+        return sum(losses)/2
+
+def queued(config, loss: Callable, seed: int) -> dict:
+    "MoCo with another queue, and the rate that was best for it as it comes"
+    tried = trials(config, 'moco')
+    lr = float(max(tried, key=tried.get))
+    return figures(fit(become(learner(config, seed), 'moco', loss(config.n_proj)), config, lr=lr), config, lr=lr)
+
+def jobs(config) -> dict:
+    return {o: partial(run, config, o) for o in FAMILY} | {'moco, queue of 4096': partial(queued, config, partial(MoCoQueue, size=LONG)),
+        'moco, oldest 512': partial(queued, config, partial(OldKeys, size=LONG, last=512))}
 
 def main(argv=None):
     experiment('family', 'Probes on the embedded shapes after the same fit by BYOL and by its relatives', jobs, argv, __doc__, preset=PRESET, **CHOSEN)
