@@ -3,7 +3,6 @@
     python benchmarks/family.py
 """
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 import torch
@@ -19,44 +18,9 @@ ADAM_RATES = .0005, .0015, .005 # for the transformer, which is trained with Ada
 TRIAL_SEED = 100 # of the fits that choose a rate; no row of the table has it
 CHOSEN = dict(rates=[*RATES], adam_rates=[*ADAM_RATES], trial_seed=TRIAL_SEED, trial='half of the epochs, kNN within the training images')
 
-def masked(config, seed: int):
-    "The learner of masked latents, whose encoder is a transformer, on the loaders of a run of BYOL and with its probe"
-    byol = learner(config, seed)
-    learn = family_learner('masked latents', byol.dls, opt='adamw', tau=config.tau, cbs=[o for o in byol.cbs if isinstance(o, KNNProbe)])
-    learn.logger = byol.logger
-    return learn
+# --- the learners: that of a run of BYOL, with one thing changed
 
-def relative(config, method: str, seed: int):
-    "The learner of `method`: that of a run of BYOL, with one thing changed"
-    return masked(config, seed) if method == 'masked latents' else become(learner(config, seed), method)
-
-def trial(config, method: str, lr: float) -> float:
-    "How good a rate is: kNN among the images that were trained on, each without itself, after a fit of half the length; 0 where the fit fails"
-    short = replace(config, epochs=max(1, config.epochs//2))
-    learn = fit(relative(short, method, TRIAL_SEED), short, lr=lr)
-    bank, labels = embed(learn.model.encoder, labelled_of(short).train)
-    return accuracy_of(knn_predict(bank, labels, bank, suitable_k(labels)), labels) if bank.isfinite().all() else 0.
-
-def chosen_before(config, method: str) -> dict | None:
-    "The choice in the ledger, where it was made for the same experiment"
-    entry = course.ledger('family')
-    if not entry or changes(entry['config'], json.loads(json.dumps(recipe(config) | CHOSEN))): return None
-    return next((o['trials'] for o in entry['figures']['runs'].get(method, {}).values()), None)
-
-def trials(config, method: str) -> dict:
-    "The accuracy of every rate on the list"
-    rates = ADAM_RATES if method == 'masked latents' else RATES
-    return chosen_before(config, method) or {f'{o:g}': trial(config, method, o) for o in rates}
-
-def run(config, method: str, seed: int) -> dict:
-    "A fit with the rate that was best in the trials, which are kept with it"
-    tried = trials(config, method)
-    lr = float(max(tried, key=tried.get))
-    return figures(fit(relative(config, method, seed), config, lr=lr), config, lr=lr, trials=tried)
-
-# --- how long may a queue be?
-
-LONG = 4096
+LONG = 4096 # keys of a queue that is older than the target's memory
 
 class OldKeys(MoCoQueue):
     "Only the last keys of the queue are negatives, the oldest"
@@ -66,15 +30,48 @@ class OldKeys(MoCoQueue):
         if self.training: self.push(torch.cat([z1, z2]))
         return sum(losses)/2
 
-def queued(config, loss: Callable, seed: int) -> dict:
-    "MoCo with another queue, and the rate that was best for it as it comes"
-    tried = trials(config, 'moco')
-    lr = float(max(tried, key=tried.get))
-    return figures(fit(become(learner(config, seed), 'moco', loss(config.n_proj)), config, lr=lr), config, lr=lr)
+QUEUES = {'moco, queue of 4096': partial(MoCoQueue, size=LONG), 'moco, oldest 512': partial(OldKeys, size=LONG, last=512)}
 
-def jobs(config) -> dict:
-    return {o: partial(run, config, o) for o in FAMILY} | {'moco, queue of 4096': partial(queued, config, partial(MoCoQueue, size=LONG)),
-        'moco, oldest 512': partial(queued, config, partial(OldKeys, size=LONG, last=512))}
+def masked(config, seed: int):
+    "The learner of masked latents, whose encoder is a transformer, on the loaders of a run of BYOL and with its probe"
+    byol = learner(config, seed)
+    learn = family_learner('masked latents', byol.dls, opt='adamw', tau=config.tau, cbs=[o for o in byol.cbs if isinstance(o, KNNProbe)])
+    learn.logger = byol.logger
+    return learn
+
+def relative(config, name: str, seed: int):
+    "The learner of a method, or of MoCo with another queue"
+    if name == 'masked latents': return masked(config, seed)
+    if name in QUEUES: return become(learner(config, seed), 'moco', QUEUES[name](config.n_proj))
+    return become(learner(config, seed), name)
+
+# --- the rates
+
+def trial(config, name: str, lr: float) -> float:
+    "How good a rate is: kNN among the images that were trained on, each without itself, after a fit of half the length; 0 where the fit fails"
+    short = replace(config, epochs=max(1, config.epochs//2))
+    learn = fit(relative(short, name, TRIAL_SEED), short, lr=lr)
+    bank, labels = embed(learn.model.encoder, labelled_of(short).train)
+    return accuracy_of(knn_predict(bank, labels, bank, suitable_k(labels)), labels) if bank.isfinite().all() else 0.
+
+def chosen_before(config, name: str) -> dict | None:
+    "The choice in the ledger, where it was made for the same experiment"
+    entry = course.ledger('family')
+    if not entry or changes(entry['config'], json.loads(json.dumps(recipe(config) | CHOSEN))): return None
+    return next((o['trials'] for o in entry['figures']['runs'].get(name, {}).values()), None)
+
+def trials(config, name: str) -> dict:
+    "The accuracy of every rate on the list"
+    rates = ADAM_RATES if name == 'masked latents' else RATES
+    return chosen_before(config, name) or {f'{o:g}': trial(config, name, o) for o in rates}
+
+def run(config, name: str, seed: int) -> dict:
+    "A fit with the rate that was best in the trials, which are kept with it"
+    tried = trials(config, name)
+    lr = float(max(tried, key=tried.get))
+    return figures(fit(relative(config, name, seed), config, lr=lr), config, lr=lr, trials=tried)
+
+def jobs(config) -> dict: return {o: partial(run, config, o) for o in [*FAMILY, *QUEUES]}
 
 def main(argv=None):
     experiment('family', 'Probes on the embedded shapes after the same fit by BYOL and by its relatives', jobs, argv, __doc__, preset=PRESET, **CHOSEN)

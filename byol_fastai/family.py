@@ -105,7 +105,6 @@ def push(self:MoCoQueue,
     new, = _unit(keys.detach().to(self.queue.dtype))
     self.queue = torch.cat([new, self.queue])[:len(self.queue)]
 
-# %% ../nbs/11_family.ipynb #q030b
 def queue_size(
     bs:int, # Images in a batch; each leaves two keys
     tau:float, # Share of the target that stays at a step
@@ -115,7 +114,6 @@ def queue_size(
     older ones come from another network than today's"""
     steps = .2/max(1-tau, 1e-9)
     return int(min(most, 2*bs*max(1, round(min(steps, most)))))
-
 
 # %% ../nbs/11_family.ipynb #e050
 def barlow_twins_loss(

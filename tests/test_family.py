@@ -5,7 +5,7 @@ from functools import partial
 from torch.nn import functional as F
 from hypothesis import given, strategies as st
 from byol_fastai.all import BYOL, BYOLLoss, CollapseGuard, KNNProbe, TinyResNet, byol_dls, byol_policies, labelled_dls
-from byol_fastai.family import (FAMILY, DINOLoss, MaskedLatents, MoCoQueue, OwnLabels, PairLoss, Prototypes, TinyViT, barlow_twins_loss, dino_loss, family_learner, hide_block, info_nce_queue, nt_xent, take, vicreg_loss)
+from byol_fastai.family import (FAMILY, DINOLoss, MaskedLatents, MoCoQueue, OwnLabels, PairLoss, Prototypes, TinyViT, barlow_twins_loss, dino_loss, family_learner, hide_block, info_nce_queue, nt_xent, queue_size, take, vicreg_loss)
 from conftest import Do, same, state
 
 def pair(n=12, d=6, seed=0):
@@ -131,6 +131,15 @@ def test_the_queue_takes_the_newest_keys_in_front_and_lets_the_oldest_go():
     first, second = torch.randn(4, 4), torch.randn(4, 4)
     loss.push(first); loss.push(second)
     torch.testing.assert_close(loss.queue, F.normalize(torch.cat([second, first[:2]])))
+
+@given(st.integers(1, 5000), st.floats(0, 1))
+def test_a_queue_holds_whole_batches_and_no_key_older_than_a_fifth_of_the_targets_memory(bs, tau):
+    size = queue_size(bs, tau)
+    if size==65536: assert 2*bs*.2/max(1-tau, 1e-9)>=60000
+    else: assert size%(2*bs)==0 and size/(2*bs)<=max(1, .2/(1-tau)+.5)
+
+def test_the_queue_of_a_learner_follows_its_batch_and_its_tau():
+    for bs,tau,keys in (16, .9, 64),(8, .9, 32),(16, .5, 32),(16, .99, 640): assert len(relative('moco', bs=bs, tau=tau).loss_func.queue)==keys
 
 @pytest.mark.parametrize('make, name', [(MoCoQueue, 'queue'), (DINOLoss, 'centre')])
 def test_what_a_loss_remembers_changes_in_training_only(make, name):
