@@ -5,6 +5,8 @@
 A leak of a few kilobytes a batch is seen by nobody in ten minutes and ends a training of a week. Every epoch writes its checkpoint, so the files are exercised as well.
 """
 import argparse, os, tempfile, threading, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from fastai.vision.all import Callback
@@ -28,15 +30,22 @@ def tenth(rows: list, key: str, last: bool) -> float:
     n = max(1, len(rows)//10)
     return median(o[key] for o in (rows[-n:] if last else rows[n:2*n] or rows))
 
-def soak(epochs: int, folder: Path) -> dict:
+FAST = dict(tensors=False, numbers=True) # are the losses of an epoch kept as fastai keeps them, or as `LossNumbers` does?
+
+def soak(epochs: int, folder: Path, fast: bool = True) -> dict:
     "What the second and the last tenth of the epochs took, and how many times the one the other is"
-    run = Run.create(folder/'run', run_config('shapes', n=160, bs=32, epochs=epochs, n_hidden=64, n_proj=32, probe_every=10))
+    run = Run.create(folder/'run', run_config('shapes', n=1200, bs=128, epochs=epochs, probe_every=10))
     watch = Watch()
-    learn, _ = run_learner(run.config)
+    learn, _ = run_learner(run.config, fast=fast)
     learn.logger = lambda row: None
     with learn.no_bar(): learn.fit_byol(epochs, run.config.lr, cbs=[Checkpoint(run.path/'checkpoint'), watch])
     early, late = ({k: round(tenth(watch.rows, k, last), 4) for k in watch.rows[0]} for last in (False, True))
     return dict(epochs=len(watch.rows), early=early, late=late, growth={k: round(late[k]/early[k], 3) for k in early})
+
+def alone(epochs: int, threads: int, fast: bool) -> dict:
+    "A soak in a process of its own, whose memory no other has used before"
+    set_threads(threads)
+    with tempfile.TemporaryDirectory() as folder: return soak(epochs, Path(folder), fast)
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -44,8 +53,9 @@ def main(argv=None):
     parser.add_argument('--threads', type=int, default=1, help='of torch')
     a = parser.parse_args(argv)
     if a.epochs < 1: parser.error('--epochs: give at least 1')
-    set_threads(a.threads)
-    with tempfile.TemporaryDirectory() as folder: figures = soak(a.epochs, Path(folder))
+    figures = {}
+    for name, fast in FAST.items():
+        with ProcessPoolExecutor(1, get_context('spawn')) as other: figures[name] = other.submit(alone, a.epochs, a.threads, fast).result()
     path = record('soak', 'A training of many short epochs: CPU seconds of an epoch, memory, open files and threads in the second and in the last tenth of them', figures, command(),
         epochs=a.epochs, threads=a.threads)
     print(path.read_text())

@@ -4,7 +4,7 @@ import pytest, torch
 from fastai.vision.all import Callback, CancelFitException, ChannelsLast, CrossEntropyLossFlat, Learner, ProgressCallback, Tensor, nn
 from fastcore.test import test_close as close
 from byol_fastai.all import Compiled, byol_optimizer, byol_splitter
-from byol_fastai.fast import CudnnBenchmark, DeviceLosses, fast_callbacks
+from byol_fastai.fast import CudnnBenchmark, DeviceLosses, LossNumbers, fast_callbacks
 from byol_fastai.data import byol_dls
 from byol_fastai.model import TinyResNet
 from conftest import Do, same, state, tiny_learner
@@ -21,8 +21,9 @@ def fitted(fast, n_epoch=2, **kwargs):
 @pytest.fixture(scope='module')
 def plain(): return fitted(False)
 
-def test_losses_on_the_device_change_no_number():
-    plain,late = fitted([]),fitted([DeviceLosses()])
+@pytest.mark.parametrize('keep', [DeviceLosses, LossNumbers])
+def test_how_losses_are_kept_changes_no_number(keep):
+    plain,late = fitted([]),fitted([keep()])
     assert torch.equal(torch.stack(late.recorder.losses), torch.stack(plain.recorder.losses))
     assert late.recorder.values==plain.recorder.values and same(state(late.model), state(plain.model))
 
@@ -32,14 +33,31 @@ def test_everything_at_once_trains_as_the_plain_learner_does(plain):
     close(fast.recorder.values, plain.recorder.values, eps=5e-2)
     for k,v in state(plain.model).items(): close(state(fast.model)[k].float(), v.float(), eps=5e-2)
 
+def test_the_losses_of_an_epoch_are_numbers_until_it_ends_however_it_ends():
+    "A tensor kept at every batch leaves holes between those that go, and memory grows by them"
+    kinds = []
+    def look(cb): kinds.append([type(o) for o in cb.recorder.losses]) if cb.training else None
+    learn = fitted([LossNumbers()], cbs=Do(99, after_batch=look))
+    n = len(learn.dls.train)
+    assert kinds==[[Tensor]*(n*(i//n))+[float]*(i%n+1) for i in range(2*n)]
+    assert all(type(o) is Tensor and o.dtype==torch.float32 for o in learn.recorder.losses) and len(learn.recorder.losses)==2*n
+    for error in KeyboardInterrupt(),CancelFitException():
+        def stop(cb):
+            if cb.training and cb.iter==1: raise error
+        learn = tiny_learner(fast=[LossNumbers()], cbs=Do(99, after_batch=stop))
+        try: learn.fit_byol(1)
+        except KeyboardInterrupt: pass
+        assert [type(o) for o in learn.recorder.losses]==[Tensor]*2
+        assert '_do_epoch' not in vars(learn)
+
 def test_the_default_on_a_cpu_is_the_plain_learner_with_a_fused_optimizer(plain):
     default = fitted(True)
-    assert {type(o) for o in default.cbs}=={type(o) for o in plain.cbs}
+    assert {type(o) for o in default.cbs}=={type(o) for o in plain.cbs}|{LossNumbers}
     assert all(g['fused'] for g in default.opt.opt.param_groups) and not any(g['fused'] for g in plain.opt.opt.param_groups)
     close(torch.stack(default.recorder.losses), torch.stack(plain.recorder.losses), eps=1e-4)
 
 def test_what_is_added_depends_on_the_device():
-    assert fast_callbacks('cpu')==fast_callbacks(torch.device('cpu'))==[]
+    for cpu in 'cpu',torch.device('cpu'): assert [type(o) for o in fast_callbacks(cpu)]==[LossNumbers]
     assert [type(o) for o in fast_callbacks('cuda:0')]==[DeviceLosses, ChannelsLast, CudnnBenchmark]
 
 @pytest.mark.parametrize('name', ['sgd', 'adamw', 'lars'])

@@ -457,8 +457,9 @@ def test_the_fuzzer_tells_an_answer_from_a_sentence_and_from_a_fault(tmp_path):
             ends = {fuzz.attempt(read, make(), 60) for _ in range(20)}
         assert ends <= {'read', 'refused'}, name
 
-def test_the_soak_compares_the_second_tenth_with_the_last(tmp_path):
+def test_the_soak_compares_the_second_tenth_with_the_last(tmp_path, monkeypatch):
     import soak
+    monkeypatch.setattr(soak, 'run_config', lambda *args, **kwargs: run_config('shapes', n=160, bs=32, epochs=3, n_hidden=64, n_proj=32))
     figures = soak.soak(3, tmp_path)
     assert figures['epochs']==3 and set(figures['growth'])=={'cpu_seconds', 'memory_mb', 'files', 'threads'} and figures['growth']['files']==1
 
