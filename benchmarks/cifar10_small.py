@@ -178,6 +178,7 @@ def main(argv=None):
     source = load_source(r.data, 32, r.n)
     pretrain(r, source, a.out)
     supervise(r, source, a.out)
-    if a.ship: ship(r, source, a.out, f'python benchmarks/cifar10_small.py --epochs {r.epochs} && python benchmarks/cifar10_small.py --ship')
+    options = ''.join(f" --{o.name.replace('_', '-')} {v}" for o in fields(Recipe) if (v := getattr(r, o.name)) != o.default)
+    if a.ship: ship(r, source, a.out, f'python benchmarks/cifar10_small.py{options} && python benchmarks/cifar10_small.py --ship')
 
 if __name__ == '__main__': main()
