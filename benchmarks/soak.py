@@ -13,6 +13,7 @@ from fastai.vision.all import Callback
 from byol_fastai.config import Run, run_config
 from byol_fastai.runs import run_learner
 from byol_fastai.saving import Checkpoint
+from byol_fastai.views import byol_policies
 from ledger import record
 from timing import command, memory_mb, set_threads
 
@@ -34,9 +35,9 @@ FAST = dict(tensors=False, numbers=True) # are the losses of an epoch kept as fa
 
 def soak(epochs: int, folder: Path, fast: bool = True) -> dict:
     "What the second and the last tenth of the epochs took, and how many times the one the other is"
-    run = Run.create(folder/'run', run_config('shapes', n=1200, bs=128, epochs=epochs, probe_every=10))
+    run = Run.create(folder/'run', run_config('shapes', n=2000, bs=128, epochs=epochs, probe_every=10))
     watch = Watch()
-    learn, _ = run_learner(run.config, fast=fast)
+    learn, _ = run_learner(run.config, fast=fast, policies=byol_policies(24, scale=(.2, 1.))) # crops of many sizes, as for the shipped encoder
     learn.logger = lambda row: None
     with learn.no_bar(): learn.fit_byol(epochs, run.config.lr, cbs=[Checkpoint(run.path/'checkpoint'), watch])
     early, late = ({k: round(tenth(watch.rows, k, last), 4) for k in watch.rows[0]} for last in (False, True))
