@@ -214,7 +214,7 @@ def load_encoder(
     encoder:nn.Module|None=None, # A module to fill, for an architecture that `create_encoder` does not know
 )->nn.Module: # In eval mode, with the content of the card in `.info`
     "An encoder saved by `save_encoder`; no pickled code is run"
-    info,state = read_encoder(path)
+    info,state = _read_card(*find_encoder(path))
     try:
         encoder = _built(info, state) if encoder is None else encoder
         encoder.load_state_dict(state)
