@@ -230,9 +230,9 @@ def linear_predictor(
 )->Learner: # The same, with another predictor and an optimizer still to be made
     "Put a `LinearPredictor` in the place of the learner's predictor"
     model = unwrap(learn.model)
-    if not (hasattr(model, 'projector') and hasattr(model, 'predictor')): raise UserTypeError(
-        f"{type(model).__name__} has no projector and predictor: take byol_learner's.")
-    last = [m for m in model.projector.modules() if isinstance(m, nn.Linear)]
+    last = [m for m in getattr(model, 'projector', nn.Identity()).modules() if isinstance(m, nn.Linear)]
+    if not last or not hasattr(model, 'predictor'): raise UserTypeError(
+        f"{type(model).__name__} has no projector and predictor: take the learner of byol_learner.")
     model.predictor = LinearPredictor(last[-1].out_features).to(last[-1].weight.device)
     learn.opt = None # it holds the old one's parameters
     return learn
@@ -249,7 +249,7 @@ class DirectPred(DuringFit):
         relative:bool=False, # See `direct_predictor`
     ):
         if not (eps>=0 and 0<=rho<1 and every>=1): raise UserValueError(
-            f"eps={eps}, rho={rho}, every={every}: eps>=0, rho in [0, 1) and every>=1 are meant.")
+            f"eps={eps}, rho={rho}, every={every}: give eps>=0, rho in [0, 1) and every>=1.")
         store_attr()
     @property
     def predictor(self): return getattr(unwrap(self.model), 'predictor', None)
