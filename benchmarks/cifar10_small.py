@@ -134,11 +134,11 @@ def probes(encoder, dls: DataLoaders) -> dict:
     train, test = (embed(encoder, o) for o in dls)
     return dict(knn=round(accuracy_of(knn_predict(*train, test[0]), test[1]), 4), linear=round(logistic_regression(train, test), 4))
 
-def of_pixels(name: str, gray: bool, r: Recipe, dls: DataLoaders) -> dict:
+def of_pixels(name: str, r: Recipe, dls: DataLoaders) -> dict:
     "The probes of the pixels: from the ledger where they were measured on the same images, since nothing else counts and they take minutes"
     entry = ledger('cifar10_small')
     same = entry and all(entry['config']['recipe'][k] == getattr(r, k) for k in ('data', 'n'))
-    return entry['figures'][name] if same else probes(Pixels(gray), dls)
+    return entry['figures'][name] if same else probes(Pixels(name == 'gray_pixels'), dls)
 
 def picture(size: int = 32) -> torch.Tensor:
     "A small picture that is the same everywhere, [1,3,size,size]: what an encoder makes of it stands on its card, so that a change is noticed"
@@ -156,7 +156,7 @@ def ship(r: Recipe, source: ImageSource, out: Path, command: str):
     def write(**more): save_encoder(path, encoder, 'tiny', source.size, source.mean, source.std, half=True, **about, **more)
     write()
     shipped = load_encoder(path)
-    figures = dict(pixels=of_pixels('pixels', False, r, dls), gray_pixels=of_pixels('gray_pixels', True, r, dls), random=probes(encoder_of(r), dls), byol=probes(shipped, dls),
+    figures = dict(**{o: of_pixels(o, r, dls) for o in ('pixels', 'gray_pixels')}, random=probes(encoder_of(r), dls), byol=probes(shipped, dls),
         supervised=probes(supervised, dls) | dict(accuracy=round(with_labels[-1]['accuracy'], 4)))
     with torch.no_grad(): features = shipped(picture(source.size))[0].tolist()
     write(figures=figures['byol'], test_features=[round(o, 5) for o in features])

@@ -212,7 +212,7 @@ def attempts() -> dict:
     "Name to recipe: ours, and ours with one change"
     res = {'as it is': OURS}
     for k, values in CHANGES.items():
-        for v in values: res[f'{k}={v}'] = OURS | {k: v} | (OTHER.get(v, {}) if k == 'opt' else {})
+        for v in values: res[f'{k}={v}'] = OURS | {k: v} | OTHER.get(v, {})
     return res
 
 def search(a: argparse.Namespace, source: ImageSource):

@@ -112,8 +112,8 @@ def queue_size(
 )->int: # Keys for a `MoCoQueue`
     """As many keys as a fifth of the target's memory, 1/(1-tau) steps, leaves:
     older ones come from another network than today's"""
-    steps = .2/max(1-tau, 1e-9)
-    return int(min(most, 2*bs*max(1, round(min(steps, most)))))
+    steps = max(1, round(.2/max(1-tau, 1e-9)))
+    return min(most, 2*bs*steps)
 
 # %% ../nbs/11_family.ipynb #e050
 def barlow_twins_loss(

@@ -49,7 +49,7 @@ class _Block(nn.Module):
         y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return F.relu(self.bn2(self.conv2(y)) + self.skip(x), inplace=True)
 
-def _large_enough(width, stages):
+def _n_features(width, stages):
     if width<8: raise UserValueError(f"width={width} is too narrow: give at least 8. "
         "PyTorch's convolutions of fewer channels crash on some CPUs.")
     if stages<1: raise UserValueError(f"stages={stages}: give at least one stage.")
@@ -66,7 +66,7 @@ class TinyResNet(nn.Module):
         in_chans:int=3, # Channels C of the images
     ):
         super().__init__()
-        self.n_features = _large_enough(width, stages)
+        self.n_features = _n_features(width, stages)
         self.stem = nn.Sequential(nn.Conv2d(in_chans, width, 3, stem_stride, 1, bias=False),
             nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.stages = nn.Sequential(*[_Block(width*2**max(i-1, 0),

@@ -207,20 +207,20 @@ def read_encoder(
     "What the files of an encoder hold, checked; no network is built"
     return _read_card(*find_encoder(path))
 
-
 # %% ../nbs/w3_saving.ipynb #c8c01d54
 def load_encoder(
     path:str|Path, # As given to `save_encoder`, a run folder, or one of `shipped_encoders`; what lies on your disk goes before a name
     encoder:nn.Module|None=None, # A module to fill, for an architecture that `create_encoder` does not know
 )->nn.Module: # In eval mode, with the content of the card in `.info`
     "An encoder saved by `save_encoder`; no pickled code is run"
-    info,state = _read_card(*find_encoder(path))
+    weights,card = find_encoder(path)
+    info,state = _read_card(weights, card)
     try:
         encoder = _built(info, state) if encoder is None else encoder
         encoder.load_state_dict(state)
     except UserError: raise
     except Exception as e: # a card without the keys, or weights of another network
-        raise UserValueError(f"{find_encoder(path)[0]} and its card cannot be read as an encoder ({type(e).__name__}: {str(e).splitlines()[0]}).") from e
+        raise UserValueError(f"{weights} and {card.name} cannot be read as an encoder ({type(e).__name__}: {str(e).splitlines()[0]}).") from e
     encoder.info = info
     return encoder.eval()
 
