@@ -20,6 +20,8 @@ from byol_fastai.all import (Checkpoint, ImageSource, accuracy_of, byol_dls, byo
     knn_predict, labelled_dls, linear_probe, load_source)
 from byol_fastai.precision import CPUMixedPrecision, cpu_has_bfloat16
 from byol_fastai.pictures import COLOURS
+from byol_fastai.probes import Rival
+from byol_fastai.rivals import grey_pixels, raw_pixels
 from byol_fastai.saving import write_atomically
 from gpu import write_json
 from ledger import file_of, record
@@ -236,14 +238,21 @@ def search(a: argparse.Namespace, source: ImageSource):
             record('race_search', f'What changes of our recipe do in {a.minutes:g} minutes on {a.n:,} images of {a.data}', dict(runs={n: r for n, r in figures.items() if r}),
                 'python benchmarks/race.py --search', recipe=OURS, encoder=a.encoder, minutes=a.minutes, threads=a.threads)
 
+def rivals(a: argparse.Namespace, source: ImageSource) -> dict:
+    "What needs no training, judged in the same way"
+    dls = labelled_dls(source, 256)
+    set_seed(0)
+    found = {'raw pixels': Rival(raw_pixels, dls.train), 'grey pixels': Rival(grey_pixels, dls.train), 'untrained': create_encoder(**a.encoder)}
+    return {name: measure(o, dls) for name, o in found.items()}
+
 def race(a: argparse.Namespace, source: ImageSource):
     "All seeds, one after the other; the ledger has each as soon as it is finished"
-    turns = Turns(a.out/'turns.json')
+    turns, others = Turns(a.out/'turns.json'), rivals(a, source)
     for seed in range(a.seeds):
         contest(seed, a, source, turns)
         runs = runs_of(turns)
         record('race', f'{a.n:,} images of {a.data}, {a.minutes:g} minutes each on {a.threads} threads: kNN(200, 0.1) and linear accuracy on {len(source.test):,} test images',
-            result(runs, a.minutes) | dict(runs=runs), command(), ours=OURS | a.ours, lightly=LIGHTLY, encoder=a.encoder, minutes=a.minutes, turn=a.turn,
+            result(runs, a.minutes) | dict(rivals=others, runs=runs), command(), ours=OURS | a.ours, lightly=LIGHTLY, encoder=a.encoder, minutes=a.minutes, turn=a.turn,
             threads=a.threads, workers=a.workers, peers=a.peers, seeds=[*runs['ours']])
     draw(json.loads(file_of('race').read_text())['figures']).figure.savefig(a.out/'race.png', dpi=100)
 

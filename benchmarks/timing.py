@@ -1,5 +1,5 @@
 "What the benchmarks share: rounds in which everybody takes a turn, medians, ratios, and a word about what is not installed."
-import contextlib, gc, importlib.metadata, random, statistics, sys, time
+import argparse, contextlib, gc, importlib.metadata, random, statistics, sys, time
 from importlib.util import find_spec
 from pathlib import Path
 import cv2, torch
@@ -56,5 +56,7 @@ def present(peers: dict) -> dict:
     return {o: importlib.metadata.version(p) for o, p in peers.items() if o not in missing}
 
 def command() -> str:
-    "What was typed"
-    return ' '.join(['python', 'benchmarks/'+Path(sys.argv[0]).name, *sys.argv[1:]])
+    "What was typed, but for `--out`: where somebody keeps the files of a run changes no figure"
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument('--out')
+    return ' '.join(['python', 'benchmarks/'+Path(sys.argv[0]).name, *parser.parse_known_args()[1]])

@@ -42,6 +42,11 @@ def test_a_slope_is_the_exponent():
     slope = program('timing').slope
     assert slope([1, 2, 4], [3, 6, 12])==1 and slope([1, 2, 4], [3, 12, 48])==2
 
+def test_the_ledger_says_what_was_typed_and_not_where_the_files_went(monkeypatch):
+    for out in ['--out', '/somewhere/else'],['--out=/somewhere/else'],[]:
+        monkeypatch.setattr(sys, 'argv', ['/somewhere/race.py', *out, '--minutes', '5', 'photos'])
+        assert program('timing').command()=='python benchmarks/race.py --minutes 5 photos'
+
 def test_views(bench, capsys):
     figures = bench('views', '--n 8 --size 16 --repeats 1')
     assert {'batchview', 'albumentations', 'torchvision_v2'} <= set(figures) and 'kornia_slice' not in figures

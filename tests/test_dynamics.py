@@ -240,8 +240,11 @@ def test_it_asks_for_a_linear_predictor():
 
 def test_linear_predictor_wants_a_byol():
     learn = tiny_learner()
-    learn.model = nn.Linear(2, 2)
-    with pytest.raises(TypeError, match='no projector and predictor'): linear_predictor(learn)
+    without = tiny_learner().model
+    without.projector = nn.Identity()
+    for model in nn.Linear(2, 2),without:
+        learn.model = model
+        with pytest.raises(TypeError, match='no projector and predictor'): linear_predictor(learn)
 
 def test_a_learned_linear_predictor_is_trained_even_where_an_optimizer_was_there_before():
     learn = tiny_learner()

@@ -175,6 +175,7 @@ def test_both_take_turns_until_both_are_through(tmp_path, ledger, monkeypatch):
     run()
     runs = ledger('race')['figures']['runs']
     assert set(runs)=={'ours', 'lightly'} and set(runs['ours'])==set(runs['lightly'])=={'0', '1'}
+    assert all(set(o)=={'knn', 'linear'} for o in ledger('race')['figures']['rivals'].values()) and 'raw pixels' in ledger('race')['figures']['rivals']
     for o in runs['ours'].values():
         assert [r['epoch'] for r in o['history']]==[1, 2, 3] and {'minutes', 'knn', 'linear'} <= set(o['history'][0])
         assert o['knn']==o['history'][-1]['knn'] and sorted(r['minutes'] for r in o['history'])==[r['minutes'] for r in o['history']]
