@@ -375,7 +375,7 @@ class BYOL(NetworkPair):
         return self.predictor(z1),self.predictor(z2)
     @torch.no_grad()
     def targets(self, v1:Tensor, v2:Tensor)->tuple:
-        "The target's projections `(z1, z2)`, each [B,d], without gradient"
+        "The target's projections `(z1, z2)`, each [B,d], of `v1` and `v2`; no gradient"
         return self.target(v1),self.target(v2)
     @torch.no_grad()
     def update_target(self,
